@@ -1,0 +1,131 @@
+# Nightshift: one Makefile, no recursion over folders, no configure step.  `make help` lists the targets.
+#
+# FLAVOR=plain|asan|tsan|fuzz picks the build folder (build/ for plain programs, build/FLAVOR/ for the
+# rest); CC=gcc or clang.  V=1 shows the commands.
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+FLAVOR ?= plain
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+
+ifeq ($(FLAVOR),plain)
+OUT := build/plain
+BIN := build
+else
+OUT := build/$(FLAVOR)
+BIN := build/$(FLAVOR)
+endif
+
+ifdef V
+Q :=
+SAY := @:
+else
+Q := @
+SAY := @printf '  %-6s %s\n'
+endif
+
+LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl
+# http-parser ships no pkg-config file in Debian.
+LDLIBS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lhttp_parser -lpthread -lm
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+  -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wnull-dereference -Werror
+CPPFLAGS := -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
+CFLAGS_plain := -O2 -g
+CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_tsan := -O1 -g -fsanitize=thread
+CFLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+CFLAGS := -std=gnu11 $(CFLAGS_$(FLAVOR)) $(WARNINGS) -fstack-protector-strong -fno-common
+LDFLAGS := $(filter -fsanitize=%,$(CFLAGS_$(FLAVOR)))
+
+SOURCES_common := $(wildcard common/base/*.c common/io/*.c common/model/*.c)
+SOURCES_producer := $(filter-out producer/main.c,$(wildcard producer/*.c))
+SOURCES_worker := $(filter-out worker/main.c,$(wildcard worker/*.c worker/providers/*.c))
+SOURCES_scheduler := $(filter-out scheduler/main.c,$(wildcard scheduler/*.c))
+SOURCES_simulator := $(filter-out tests/simulator/main.c,$(wildcard tests/simulator/*.c))
+
+objects = $(patsubst %.c,$(OUT)/%.o,$(1))
+PARTS := common producer worker scheduler simulator
+$(foreach p,$(PARTS),$(eval OBJECTS_$(p) := $(call objects,$(SOURCES_$(p)))))
+$(foreach p,$(PARTS),$(eval LIB_$(p) := $(OUT)/lib$(p).a))
+
+PROGRAMS := $(foreach p,producer worker scheduler,$(if $(wildcard $(p)/main.c),$(BIN)/nightshift-$(p)))
+PROGRAMS += $(if $(wildcard migrations/main.c),$(BIN)/nightshift-migrate)
+TOOLS := $(if $(wildcard tests/simulator/main.c),$(BIN)/nightshift-simulator)
+TOOLS += $(if $(wildcard deploy/local/broker.c),$(BIN)/nightshift-broker)
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.DEFAULT_GOAL := all
+.PHONY: all programs tools help
+all: programs tools
+programs: $(PROGRAMS)
+tools: $(TOOLS)
+
+$(OUT)/%.o: %.c Makefile
+	@mkdir -p $(dir $@)
+	$(SAY) CC $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define part_library
+$(LIB_$(1)): $(OBJECTS_$(1))
+	@mkdir -p $$(dir $$@)
+	$$(SAY) AR $$@
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach p,$(PARTS),$(eval $(call part_library,$(p))))
+
+define daemon_program
+$(BIN)/nightshift-$(1): $(OUT)/$(1)/main.o $(LIB_$(1)) $(LIB_common)
+	$$(SAY) LD $$@
+	$$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach p,producer worker scheduler,$(eval $(call daemon_program,$(p))))
+
+# The migrations travel inside the program (.incbin in embedded.S lists them by wildcard).
+$(OUT)/migrations/embedded.S: $(wildcard migrations/*.sql) Makefile
+	@mkdir -p $(dir $@)
+	$(Q){ printf '.section .rodata\n'; \
+	  n=0; for f in $(sort $(wildcard migrations/*.sql)); do n=$$((n+1)); \
+	    printf 'n%d: .asciz "%s"\nb%d: .incbin "%s"\ne%d: .byte 0\n' $$n $$(basename $$f) $$n $$f $$n; done; \
+	  printf '.section .data.rel.ro,"aw"\n.balign 16\n.globl migrations_table\nmigrations_table:\n'; \
+	  n=0; for f in $(sort $(wildcard migrations/*.sql)); do n=$$((n+1)); printf '.quad n%d, b%d, e%d\n' $$n $$n $$n; done; \
+	  printf '.quad 0, 0, 0\n.section .note.GNU-stack,"",@progbits\n'; } > $@
+$(OUT)/migrations/embedded.o: $(OUT)/migrations/embedded.S
+	$(Q)$(CC) -c -o $@ $<
+$(BIN)/nightshift-migrate: $(call objects,$(wildcard migrations/*.c)) $(OUT)/migrations/embedded.o $(LIB_common)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BIN)/nightshift-simulator: $(OUT)/tests/simulator/main.o $(LIB_simulator) $(LIB_common)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -ldl
+
+# Unit tests link the very objects that ship.
+$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
+	@mkdir -p $(dir $@)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_common)
+	@mkdir -p $(dir $@)
+	$(SAY) LD $@
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+
+.PHONY: unit-tests fuzzers
+unit-tests: $(UNIT_TESTS)
+fuzzers: $(FUZZERS)
+.SECONDARY:
+
+# One unit test alone: make unit/test_map
+unit/%: $(OUT)/tests/%
+	$(OUT)/tests/$*
+
+.PHONY: unit
+unit: $(UNIT_TESTS)
+	$(Q)set -e; for t in $(UNIT_TESTS); do $$t; done
+
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)

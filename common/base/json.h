@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON from outside: jansson behind caps, errors with line and column, and exact source slices. */
+#ifndef COMMON_BASE_JSON_H
+#define COMMON_BASE_JSON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "common/base/err.h"
+
+struct buf;
+
+enum { JSON_DEPTH_MAX = 64 };
+
+enum json_flags {
+    JSON_READ_STRICT = 0,       /* duplicates and \u0000 are errors: what users send */
+    JSON_READ_LENIENT = 1 << 0, /* duplicates: the last wins; \u0000 and lone surrogates become
+                                 U+FFFD: what providers send */
+};
+
+/* Parses one JSON text (any value at the top, nothing after it but white space).  A scan for depth
+ * (JSON_DEPTH_MAX), raw NUL and UTF-8 stands in front of jansson, so no input can recurse deep.
+ * On failure NULL; err has code "invalid_json" and a message with line and column.  Integers
+ * beyond 64 bits do not fail: they come as reals (the source slice stays exact). */
+json_t *json_parse(const char *text, size_t len, int flags, struct err *err) MUST_CHECK;
+
+/* A slice of the source text. */
+struct json_slice {
+    const char *text;
+    size_t len;
+};
+
+/* Finds the value of a top-level member of the object `text` (which json_parse accepted) as it is
+ * written there, white space trimmed.  False when there is no such member.  `name` is compared with
+ * the decoded member name. */
+bool json_member_slice(const char *text, size_t len, const char *name,
+                       struct json_slice *out) MUST_CHECK;
+
+/* Copies the object `text` with some top-level members replaced, added (at the end) or removed
+ * (value NULL); all other bytes stay exactly as they were. */
+struct json_edit {
+    const char *name;
+    const char *value; /* JSON text, or NULL to remove */
+};
+bool json_splice(const char *text, size_t len, const struct json_edit *edits, size_t count,
+                 struct buf *out, struct err *err) MUST_CHECK;
+
+/* Readers of an object's members for request validation.  path is the object's own path ("" at the
+ * top, "request" below); errors name path.member, the rule and what was got.  Absent or null gives
+ * true and leaves *out as it was, unless the name ends in _required. */
+bool json_read_string(const json_t *object, const char *path, const char *name, size_t max_chars,
+                      const char **out, struct err *err) MUST_CHECK;
+bool json_read_i64(const json_t *object, const char *path, const char *name, int64_t min,
+                   int64_t max, int64_t *out, struct err *err) MUST_CHECK;
+bool json_read_bool(const json_t *object, const char *path, const char *name, bool *out,
+                    struct err *err) MUST_CHECK;
+
+/* Every member of object must be one of names; else `unknown_field` naming it and the nearest. */
+bool json_known_members(const json_t *object, const char *path, const char *const *names,
+                        size_t count, struct err *err) MUST_CHECK;
+
+/* "path.name" or "name", cut to fit. */
+void json_path(char *out, size_t size, const char *path, const char *name);
+
+/* A token count or status that careless servers send as a real: range-checked, else fallback. */
+int64_t json_count_or(const json_t *value, int64_t fallback);
+
+/* The string, or NULL for absent, null and other types. */
+const char *json_string_or_null(const json_t *object, const char *name);
+
+#endif

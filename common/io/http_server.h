@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP/1.1 server: streamed bodies in, streamed answers out, every size and time capped. */
+#ifndef COMMON_IO_HTTP_SERVER_H
+#define COMMON_IO_HTTP_SERVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+
+struct buf;
+struct event_base;
+struct http_request;
+struct http_server;
+
+struct http_limits {
+    int max_connections;        /* over it a new one gets 503 and is closed; 0: 10000 */
+    int max_connections_per_ip; /* 0: no limit of its own */
+    size_t max_head_bytes;      /* request line and headers; 0: 32 KiB */
+    size_t max_uri_bytes;       /* 0: 8 KiB */
+    int max_fields;             /* 0: 100 */
+    int64_t head_timeout_ms;    /* whole head, from the first byte or the accept; 0: 10 s */
+    int64_t idle_timeout_ms;    /* between requests of one connection; 0: 75 s */
+    int64_t body_grace_ms;      /* then at least body_min_rate; 0: 10 s */
+    size_t body_min_rate;       /* bytes per second; 0: 1024 */
+    int64_t write_timeout_ms;   /* no byte taken by a peer that has bytes waiting; 0: 30 s */
+    size_t max_pending_bytes;   /* unsent answer bytes of one connection (http_write); 0: 1 MiB */
+};
+
+/* Called when the head was read and judged, before any byte of the body is taken.  The handler (or
+ * what it starts) must end the request exactly once, with http_reply, http_end or http_abort; until
+ * then `request` stays valid, also when the client goes away (see http_on_close). */
+typedef void http_handler_fn(struct http_request *request, void *arg);
+
+struct http_server_options {
+    struct http_limits limits;
+    http_handler_fn *handler;
+    void *arg;
+    /* Writes the error envelope for refusals the server itself makes (framing, syntax, time, size):
+     * code is of the API's error table.  Required. */
+    void (*refuse)(struct buf *body, int status, const char *code, const char *param,
+                   const char *message);
+    /* Called when a request has been answered, for metrics and logs; may be NULL. */
+    void (*on_answered)(const struct http_request *request, int status, int64_t duration_us,
+                        void *arg);
+    const char *tls_certificate; /* PEM files; NULL: plain */
+    const char *tls_key;
+};
+
+/* Takes over listening sockets (see http_listen). */
+struct http_server *http_server_new(struct event_base *base,
+                                    const struct http_server_options *options, const int *listeners,
+                                    int count, struct err *err) MUST_CHECK;
+/* Stops accepting, closes idle connections; requests in flight go on with `connection: close`. */
+void http_server_drain(struct http_server *server);
+int http_server_requests(const struct http_server *server); /* in flight */
+void http_server_free(struct http_server *server);
+
+/* "127.0.0.1:8080", "[::]:80", ":0".  Returns the socket, or -1; *port gets the real port. */
+int http_listen(const char *address, int *port, struct err *err) MUST_CHECK;
+
+/* --- the request ------------------------------------------------------------------------------ */
+
+const char *http_method(const struct http_request *request); /* "GET" */
+const char *
+http_path(const struct http_request *request); /* percent-decoded, no query, valid UTF-8 */
+const char *http_raw_query(const struct http_request *request);  /* without '?'; "" when none */
+const char *http_request_id(const struct http_request *request); /* the caller's own or ours */
+/* The value of a header field, NULL when absent; repeated list fields are joined with ", ".
+ * name in lower case. */
+const char *http_header(const struct http_request *request, const char *name);
+/* -1: no body length was announced (no body, unless http_is_chunked). */
+int64_t http_content_length(const struct http_request *request);
+bool http_is_chunked(const struct http_request *request);
+const char *http_peer(const struct http_request *request); /* "127.0.0.1" */
+
+/* The decoded query parameters in order; the visitor returns false to stop.  False with err when
+ * the encoding is broken (code invalid_value) or the visitor stopped. */
+bool http_query_each(const struct http_request *request,
+                     bool (*visit)(const char *name, const char *value, void *arg, struct err *err),
+                     void *arg, struct err *err) MUST_CHECK;
+
+void http_set_data(struct http_request *request, void *data); /* the handler's own pointer */
+void *http_data(const struct http_request *request);
+
+/* Called once if the client goes away before the request is ended: stop working for it, then end it
+ * (http_end or http_abort; what is written is thrown away). */
+void http_on_close(struct http_request *request, void (*on_close)(struct http_request *, void *arg),
+                   void *arg);
+bool http_is_closed(const struct http_request *request);
+
+/* --- the body --------------------------------------------------------------------------------- */
+
+/* Reads the whole body into memory, at most max bytes (over it the server answers 413 itself and
+ * done is not called; the request then counts as closed: on_close runs).  Sends "100 Continue" when
+ * asked for.  data is NUL-terminated and lives until the request ends. */
+typedef void http_body_fn(struct http_request *request, const char *data, size_t len, void *arg);
+void http_read_body(struct http_request *request, size_t max, http_body_fn *done, void *arg);
+
+/* Streams the body.  on_chunk gets bytes as they come; on_end is called once: ok false when the
+ * client broke off or a limit was passed (code tells: "incomplete", "too_large", "timeout"), and
+ * the answer may still be written if the connection lives.  total_max bounds the sum; idle_ms (0:
+ * the minimum rate rules) is the longest silence. */
+typedef void http_chunk_fn(struct http_request *request, const char *data, size_t len, void *arg);
+typedef void http_body_end_fn(struct http_request *request, bool ok, const char *code, void *arg);
+void http_stream_body(struct http_request *request, size_t total_max, int64_t idle_ms,
+                      http_chunk_fn *on_chunk, http_body_end_fn *on_end, void *arg);
+void http_pause_body(struct http_request *request); /* back-pressure; may be called in on_chunk */
+void http_resume_body(struct http_request *request);
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+/* Adds a field to the answer's head; name in lower case.  Before http_reply/http_start. */
+void http_add_header(struct http_request *request, const char *name, const char *value);
+
+/* The whole answer at once; ends the request.  A body not read yet is drained within limits or the
+ * connection closes after the answer. */
+void http_reply(struct http_request *request, int status, const char *content_type,
+                const void *body, size_t len);
+
+/* A streamed answer (chunked; to HTTP/1.0 until close): start, write any number of times, end. */
+void http_start(struct http_request *request, int status, const char *content_type);
+/* False when more than max_pending_bytes wait or the client is gone: stop, or drop the stream. */
+bool http_write(struct http_request *request, const void *data, size_t len) MUST_CHECK;
+size_t http_pending(const struct http_request *request); /* bytes not yet taken by the kernel */
+/* Calls on_drain once when pending falls to below or at low_water. */
+void http_on_drain(struct http_request *request, size_t low_water,
+                   void (*on_drain)(struct http_request *, void *arg), void *arg);
+void http_end(struct http_request *request);
+
+/* For the simulator: drops the connection now, with a reset if hard (SO_LINGER 0) or a plain FIN.
+ */
+void http_abort(struct http_request *request, bool hard);
+/* For the simulator: bytes on the connection as they are, without head or chunk framing. */
+bool http_write_raw(struct http_request *request, const void *data, size_t len) MUST_CHECK;
+
+/* The connection closes after this answer. */
+void http_close_after(struct http_request *request);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kafka on the event loop: a producer of tickets, a consumer per topic, topic creation. */
+#ifndef COMMON_IO_KAFKA_H
+#define COMMON_IO_KAFKA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+
+struct event_base;
+struct kafka_producer;
+struct kafka_consumer;
+
+enum kafka_profile { KAFKA_EMBEDDED, KAFKA_REAL };
+
+struct kafka_options {
+    const char *brokers;
+    enum kafka_profile profile; /* session and heartbeat times; see ARCHITECTURE.md */
+    const char *client_id;
+    const char *const *extra; /* "name=value" librdkafka properties, NULL-terminated; may be NULL */
+};
+
+/* --- producer --------------------------------------------------------------------------------- */
+
+/* ok: the broker has it.  false: it may or may not have it (publish again is harmless). */
+typedef void kafka_delivered_fn(bool ok, void *arg);
+
+/* Idempotent, acks=all, linger 0, message.timeout a few seconds.  A fatal error destroys the handle
+ * and makes a new one; what was outstanding ends with false. */
+struct kafka_producer *kafka_producer_new(struct event_base *base,
+                                          const struct kafka_options *options,
+                                          struct err *err) MUST_CHECK;
+/* Waits up to flush_ms for what is outstanding. */
+void kafka_producer_free(struct kafka_producer *producer, int flush_ms);
+/* The partition is chosen at random.  False (done not called): the queue is full or the broker has
+ * been away for long. */
+bool kafka_produce(struct kafka_producer *producer, const char *topic, const void *data, size_t len,
+                   kafka_delivered_fn *done, void *arg) MUST_CHECK;
+bool kafka_producer_is_ready(
+    const struct kafka_producer *producer); /* metadata of topics is known */
+void kafka_producer_warm(struct kafka_producer *producer, const char *const *topics, int count);
+
+/* --- consumer --------------------------------------------------------------------------------- */
+
+struct kafka_message {
+    int32_t partition;
+    int64_t offset;
+    const void *data;
+    size_t len;
+};
+
+/* One consumer group member on one topic: eager (range) assignment, one consumer_poll at a time,
+ * offsets committed only by kafka_consumer_commit. */
+struct kafka_consumer *kafka_consumer_new(struct event_base *base,
+                                          const struct kafka_options *options, const char *group,
+                                          const char *topic, struct err *err) MUST_CHECK;
+/* Leaves the group within timeout_ms (bounded: never blocks longer). */
+void kafka_consumer_free(struct kafka_consumer *consumer, int timeout_ms);
+
+/* Called when messages may be there; call kafka_consumer_take until it returns false. */
+void kafka_consumer_on_ready(struct kafka_consumer *consumer, void (*on_ready)(void *arg),
+                             void *arg);
+/* The next message; it lives until the next take.  Not more than are wanted: what is not taken
+ * stays in the (small) local queue or at the broker. */
+bool kafka_consumer_take(struct kafka_consumer *consumer, struct kafka_message *out);
+/* Keeps the membership alive while nothing is wanted: no messages are delivered until resumed.  Our
+ * own bookkeeping of pause per partition survives rebalances. */
+void kafka_consumer_pause(struct kafka_consumer *consumer);
+void kafka_consumer_resume(struct kafka_consumer *consumer);
+/* All messages taken so far are claimed or dropped: commits positions asynchronously. */
+void kafka_consumer_commit(struct kafka_consumer *consumer);
+/* Goes back to the last committed position of every assigned partition (what was taken since comes
+ * again). */
+void kafka_consumer_rewind(struct kafka_consumer *consumer);
+/* Monotonic time since which no message was there and partitions are assigned; 0: not idle. */
+int64_t kafka_consumer_idle_since_us(const struct kafka_consumer *consumer);
+bool kafka_consumer_is_assigned(const struct kafka_consumer *consumer);
+
+/* --- topics ----------------------------------------------------------------------------------- */
+
+/* Blocking; for start-up and migrate.  Existing topics are fine.  The embedded broker makes its own
+ * topics and refuses this call: pass KAFKA_EMBEDDED and it only waits until they are there. */
+bool kafka_topics_ensure(const struct kafka_options *options, const char *const *topics, int count,
+                         int partitions, int timeout_ms, struct err *err) MUST_CHECK;
+
+#endif
