@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Providers, routes and prices of the configuration file, checked whole. */
+#ifndef COMMON_MODEL_SETTINGS_H
+#define COMMON_MODEL_SETTINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/err.h"
+#include "common/base/money.h"
+
+struct config;
+
+enum { PROVIDERS_MAX = 256, ROUTES_MAX = 1024, TARGETS_MAX = 16 };
+
+struct provider {
+    char *name;
+    char *format;   /* "openai" */
+    char *base_url; /* without trailing slash */
+    char *api_key;  /* resolved secret; "" when none */
+    int64_t connect_ms, first_byte_ms, idle_ms, total_ms;
+    int max_concurrency; /* 0: no limit */
+};
+
+struct target {
+    const struct provider *provider;
+    char *model;        /* as the provider calls it */
+    int64_t timeout_ms; /* 0: the provider's */
+    struct price price;
+    int64_t context_tokens;    /* 0: unknown */
+    int64_t max_output_tokens; /* the model's own maximum; 0: unknown */
+};
+
+struct route {
+    char *name;
+    int target_count;
+    struct target targets[TARGETS_MAX]; /* in order of fallback */
+};
+
+/* Immutable and counted: a run keeps the settings it began with across a reload. */
+struct settings;
+
+/* Reads `providers`, `routes`, `prices` (a file or an inline map).  Anything unknown, missing or
+ * out of range fails with "FILE:LINE: path: expected ...".  A target without a price is refused
+ * unless the target or its provider says `free: true`. */
+struct settings *settings_load(const struct config *config, struct err *err) MUST_CHECK;
+struct settings *settings_ref(struct settings *settings);
+void settings_unref(struct settings *settings); /* wipes keys with the last one */
+
+const struct route *settings_route(const struct settings *settings, const char *name); /* or NULL */
+/* For error messages: the nearest route name, or NULL. */
+const char *settings_nearest_route(const struct settings *settings, const char *name);
+size_t settings_routes(const struct settings *settings, const struct route **out); /* array */
+size_t settings_providers(const struct settings *settings, const struct provider **out);
+void settings_print(const struct settings *settings,
+                    FILE *out); /* what was understood; no secrets */
+
+/* The configuration paths that settings_load reads, for daemon_spec.known. */
+extern const char *const settings_known[];
+extern const size_t settings_known_count;
+
+#endif
