@@ -23,7 +23,8 @@ enum json_flags {
 /* Parses one JSON text (any value at the top, nothing after it but white space).  A scan for depth
  * (JSON_DEPTH_MAX), raw NUL and UTF-8 stands in front of jansson, so no input can recurse deep.
  * On failure NULL; err has code "invalid_json" and a message with line and column.  Integers
- * beyond 64 bits do not fail: they come as reals (the source slice stays exact). */
+ * beyond 64 bits do not fail: they come as reals, and numbers beyond a double as 9e307 (the source
+ * slice stays exact).  The message never quotes the text, which may be a prompt. */
 json_t *json_parse(const char *text, size_t len, int flags, struct err *err) MUST_CHECK;
 
 /* A slice of the source text. */
@@ -33,8 +34,8 @@ struct json_slice {
 };
 
 /* Finds the value of a top-level member of the object `text` (which json_parse accepted) as it is
- * written there, white space trimmed.  False when there is no such member.  `name` is compared with
- * the decoded member name. */
+ * written there, white space trimmed; of duplicates the last one.  False when there is no such
+ * member.  `name` is compared with the decoded member name. */
 bool json_member_slice(const char *text, size_t len, const char *name,
                        struct json_slice *out) MUST_CHECK;
 
@@ -48,12 +49,17 @@ bool json_splice(const char *text, size_t len, const struct json_edit *edits, si
                  struct buf *out, struct err *err) MUST_CHECK;
 
 /* Readers of an object's members for request validation.  path is the object's own path ("" at the
- * top, "request" below); errors name path.member, the rule and what was got.  Absent or null gives
- * true and leaves *out as it was, unless the name ends in _required. */
+ * top, "request" below); errors name path.member, the rule and what was got (`invalid_value`).
+ * Absent or null gives true and leaves *out as it was; for the _required ones it is
+ * `missing_field`.  Strings are borrowed from the object. */
 bool json_read_string(const json_t *object, const char *path, const char *name, size_t max_chars,
                       const char **out, struct err *err) MUST_CHECK;
+bool json_read_string_required(const json_t *object, const char *path, const char *name,
+                               size_t max_chars, const char **out, struct err *err) MUST_CHECK;
 bool json_read_i64(const json_t *object, const char *path, const char *name, int64_t min,
                    int64_t max, int64_t *out, struct err *err) MUST_CHECK;
+bool json_read_i64_required(const json_t *object, const char *path, const char *name, int64_t min,
+                            int64_t max, int64_t *out, struct err *err) MUST_CHECK;
 bool json_read_bool(const json_t *object, const char *path, const char *name, bool *out,
                     struct err *err) MUST_CHECK;
 
@@ -63,6 +69,11 @@ bool json_known_members(const json_t *object, const char *path, const char *cons
 
 /* "path.name" or "name", cut to fit. */
 void json_path(char *out, size_t size, const char *path, const char *name);
+
+/* What a value is, for an error message: `12`, `"text"`, `an array`, `a string of 900 characters`.
+ */
+enum { JSON_DESCRIBE_SIZE = 192 };
+void json_describe(const json_t *value, char *out, size_t size);
 
 /* A token count or status that careless servers send as a real: range-checked, else fallback. */
 int64_t json_count_or(const json_t *value, int64_t fallback);
