@@ -28,7 +28,7 @@ bool buf_append(struct buf *buf, const void *data, size_t len);
 bool buf_puts(struct buf *buf, const char *text);
 bool buf_putc(struct buf *buf, char c);
 bool buf_printf(struct buf *buf, const char *fmt, ...) PRINTF_LIKE(2, 3);
-bool buf_vprintf(struct buf *buf, const char *fmt, va_list args);
+bool buf_vprintf(struct buf *buf, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
 bool buf_reserve(struct buf *buf, size_t more); /* room for `more` bytes past len */
 void buf_drop_front(struct buf *buf, size_t n); /* removes the first n bytes */
 

@@ -22,13 +22,15 @@ bool crypto_equal(const void *a, const void *b, size_t len); /* constant time */
 void crypto_wipe(void *data, size_t len);
 
 void crypto_sha256(const void *data, size_t len, uint8_t out[SHA256_SIZE]);
-struct sha256_stream *sha256_stream_new(void);
+struct sha256_stream *sha256_stream_new(void); /* NULL: out of memory */
 void sha256_stream_add(struct sha256_stream *stream, const void *data, size_t len);
 void sha256_stream_finish(struct sha256_stream *stream, uint8_t out[SHA256_SIZE]); /* frees it */
+void sha256_stream_free(struct sha256_stream *stream);                             /* or give up */
 void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                         uint8_t out[SHA256_SIZE]);
 
-/* Standard base64 with padding; out has BASE64_SIZE(len) bytes. */
+/* Standard base64 with padding; out has BASE64_SIZE(len) bytes.  Decoding takes exactly what
+ * encoding gives: no white space, no missing padding, no stray bits. */
 void crypto_base64(const void *data, size_t len, char *out);
 bool crypto_unbase64(const char *text, size_t len, void *out, size_t out_max,
                      size_t *out_len) MUST_CHECK;

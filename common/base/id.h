@@ -11,15 +11,17 @@
 enum {
     ID_TEXT_SIZE = 40, /* prefix of up to 6 + 32 hex + NUL */
     ID_UUID_SIZE = 37, /* 8-4-4-4-12 + NUL */
-    CALL_ID_SIZE = 48, /* "call_" + 32 hex + 4 hex or more + NUL */
+    CALL_ID_SIZE = 52, /* "call_" + 32 hex + "_" + up to 10 digits + NUL */
 };
 
 struct id {
     uint8_t bytes[16];
 };
 
-/* A fresh id whose time is now_us (rounded down to ms).  Ids made by one process in one millisecond
- * ascend (a counter in rand_a).  Randomness is from the kernel. */
+/* A fresh id whose time is now_us (rounded down to ms; not negative).  Ids that one process makes
+ * one after the other for the same millisecond ascend: the counter fills rand_a and the first 14
+ * bits of rand_b, so that even a bulk of jobs with one creation time needs no borrowed time.  The
+ * other 48 bits are random, from the kernel.  Any thread. */
 struct id id_make(int64_t now_us);
 
 int64_t id_time_us(struct id id); /* the millisecond in the id */
@@ -28,10 +30,11 @@ int id_compare(struct id a, struct id b);
 bool id_is_zero(struct id id);
 
 void id_format(struct id id, const char *prefix, char out[ID_TEXT_SIZE]); /* prefix + hex */
+void id_format_uuid(struct id id, char out[ID_UUID_SIZE]);
 /* Exactly prefix + 32 lower-case hex digits of a version-7 UUID. */
 bool id_parse(const char *text, size_t len, const char *prefix, struct id *out) MUST_CHECK;
 
-/* A provider call's id is its job's and its ordinal: "call_" + 32 hex + "_" + decimal. */
+/* A provider call's id is its job's and its ordinal (from 1): "call_" + 32 hex + "_" + decimal. */
 void id_format_call(struct id job, int call, char out[CALL_ID_SIZE]);
 bool id_parse_call(const char *text, size_t len, struct id *job, int *call) MUST_CHECK;
 
