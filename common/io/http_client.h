@@ -26,11 +26,12 @@ struct http_client_options {
 
 /* Each client has its own multi handle and connection pool.  No proxies, netrc, cookies, redirects,
  * compression, HTTP/2 or alt-svc; only http and https; connections idle for over 20 s are not
- * reused. */
+ * reused.  A request is put on the wire once: see HTTP_RESENT. */
 struct http_client *http_client_new(struct event_base *base,
                                     const struct http_client_options *options,
                                     struct err *err) MUST_CHECK;
-void http_client_free(struct http_client *client); /* calls in flight are cancelled silently */
+/* Calls in flight are cancelled silently.  May be called from a callback. */
+void http_client_free(struct http_client *client);
 int http_client_calls(const struct http_client *client);
 
 struct http_call_spec {
@@ -44,8 +45,8 @@ struct http_call_spec {
     int64_t idle_timeout_ms;       /* between bytes of the body; 0: none (callers judge progress by
                                       parsed events with a timer of their own) */
     int64_t total_timeout_ms;      /* 0: none */
-    size_t max_body_bytes;         /* over it the call ends as HTTP_TOO_LARGE */
-    size_t max_head_bytes;         /* 0: 64 KiB */
+    size_t max_body_bytes;         /* over it the call ends as HTTP_TOO_LARGE; 0: 16 MiB */
+    size_t max_head_bytes;         /* heads and trailers together; 0: 64 KiB */
 };
 
 enum http_outcome {
@@ -56,7 +57,8 @@ enum http_outcome {
     HTTP_FIRST_BYTE_TIMEOUT,
     HTTP_IDLE_TIMEOUT,
     HTTP_TOTAL_TIMEOUT,
-    HTTP_CUT,    /* reset or closed before the answer was whole */
+    HTTP_CUT,    /* reset or closed before the answer was whole; an answer without a length ends
+                    DONE where the connection closes */
     HTTP_RESENT, /* curl was about to put the request on the wire a second time; stopped */
     HTTP_TOO_LARGE,
     HTTP_STOPPED,    /* a callback returned false */
@@ -79,13 +81,17 @@ struct http_callbacks {
     /* Each header field of the final head (1xx and earlier heads left out), name in lower case,
      * value trimmed; NULL-terminated strings.  May be NULL. */
     void (*on_header)(struct http_call *call, const char *name, const char *value, void *arg);
-    /* Body bytes.  http_call_status tells the status.  False ends the call as HTTP_STOPPED. */
+    /* Body bytes.  http_call_status tells the status.  False ends the call as HTTP_STOPPED.  The
+     * piece that would pass max_body_bytes is not handed over. */
     bool (*on_data)(struct http_call *call, const char *data, size_t len, void *arg);
-    /* Exactly once unless cancelled; the call is gone after it returns. */
+    /* Exactly once unless cancelled; the call is gone after it returns.  The connection is back in
+     * the pool by then. */
     void (*on_done)(struct http_call *call, const struct http_answer *answer, void *arg);
 };
 
-/* Never calls back from inside.  NULL: the URL is bad or too many calls are out. */
+/* Never calls back from inside.  NULL: the URL, the method or a header field is bad (line breaks, a
+ * user name in the URL, Content-Length, Transfer-Encoding, Expect), or too many calls are out.
+ * Until the request is on the wire every deadline ends the call as HTTP_CONNECT_TIMEOUT. */
 struct http_call *http_call_start(struct http_client *client, const struct http_call_spec *spec,
                                   const struct http_callbacks *callbacks, void *arg,
                                   struct err *err) MUST_CHECK;
@@ -96,7 +102,8 @@ int http_call_status(const struct http_call *call);
 /* Has the request been handed to the wire (the connection stood and sending began)? */
 bool http_call_was_sent(const struct http_call *call);
 
-/* Splits and checks a URL with curl's parser.  host without brackets. */
+/* Splits and checks a URL with curl's parser: http or https, no zone id.  host is in lower case and
+ * without brackets; curl turns odd notations of IPv4 ("0x7f.1") into the usual one. */
 struct http_url {
     char scheme[8];
     char host[256];
