@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One worker process: what its parts share. */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/id.h"
+#include "common/model/claim_store.h"
+#include "worker/slots.h"
+
+struct call_store;
+struct daemon;
+struct end_store;
+struct event_base;
+struct event_store;
+struct heartbeat;
+struct http_client;
+struct intake;
+struct map;
+struct pg;
+struct redis;
+struct redis_subscriber;
+struct run;
+struct settings;
+
+struct worker_settings {
+    int64_t slots;
+    int64_t max_request_bytes; /* of all requests in work */
+};
+
+struct worker {
+    struct daemon *daemon;
+    struct event_base *base;
+    const struct worker_settings *options;
+    struct settings *settings; /* the newest; a run takes a reference of its own */
+    struct id boot_id;         /* zero while not registered; a new one after each lost lease */
+    bool is_draining;
+
+    /* One connection per duty, so that a slow batch delays no other duty. */
+    struct pg *intake_pg;     /* claims */
+    struct pg *completion_pg; /* intent, settle, end, requeue */
+    struct pg *partials_pg;   /* events, late commit */
+    struct claim_store *claims;
+    struct call_store *calls;
+    struct event_store *events;
+    struct end_store *ends;
+
+    struct redis *redis;
+    struct redis_subscriber *subscriber; /* hears "cancel" and "watch" on the worker's channel */
+    struct http_client *http;
+    struct heartbeat *heartbeat;
+    struct intake *intake;
+
+    struct slots slots;
+    int64_t request_bytes;                  /* of the runs in work */
+    struct map *runs;                       /* by run_token */
+    struct map *runs_by_job;                /* by job id; the newest run of a job */
+    void (*on_idle)(struct worker *worker); /* called when the last run has ended; may be NULL */
+};
+
+/* Starts a run for a claimed job (takes it over) in a slot that was taken for it.  If there is no
+ * memory for it, hands the job back to the queue and frees the slot. */
+void worker_start_run(struct worker *worker, struct claimed_job *claimed);
+
+/* A run is over: its end is committed, refused as stale, or forgotten after a cut.  Frees the slot
+ * and forgets the run; run and claimed stay the caller's to free. */
+void worker_run_ended(struct worker *worker, struct run *run, const struct claimed_job *claimed);
+
+/* The run of a job in this process, or NULL. */
+struct run *worker_find_run(const struct worker *worker, struct id job);
+
+/* Webhook rows were committed: something may be due. */
+void worker_deliveries_due(struct worker *worker);
+
+#endif
