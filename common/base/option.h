@@ -31,7 +31,7 @@ struct option {
     size_t offset;
     const char *fallback; /* default, as text; lists are comma-separated; NULL: none */
     const char *unit;     /* "ms", "bytes", or NULL */
-    int64_t min, max;     /* OPTION_INT and OPTION_INT_LIST */
+    int64_t min, max;     /* OPTION_INT and OPTION_INT_LIST; both 0: any number from 0 */
     const char *env;      /* environment variable that sets it, or NULL */
     bool is_reloadable;
     const char *help;
@@ -43,15 +43,26 @@ struct option_list {
     char *strings[OPTION_LIST_MAX];   /* OPTION_STRING_LIST, owned */
 };
 
-/* Sets every option of the table in *settings: default, then environment, then the file (what is
- * closest to the process's own command wins: file over environment).  A path of the file that no
- * table names is left to the caller (options_check_unknown). */
 struct config;
+
+/* Sets every option of the table in *settings, which the caller has zeroed: default, then
+ * environment, then the file (what is closest to the process's own command wins: file over
+ * environment; a null in the file counts as absent).  Secrets may be "file:PATH".  On failure
+ * nothing stays allocated and the error reads "FILE:LINE: path: expected ..., got ...".  What no
+ * table names is left to the caller (config_check_unknown). */
 bool options_load(const struct option *table, size_t count, const struct config *config,
                   void *settings, struct err *err) MUST_CHECK;
 void options_release(const struct option *table, size_t count, void *settings);
 void options_print_help(const struct option *table, size_t count, FILE *out);
 /* "name=value" lines, secrets shown as "***". */
 void options_print(const struct option *table, size_t count, const void *settings, FILE *out);
+
+/* Takes over from fresh what may change at run time: calls changed for every option that differs
+ * (values as options_print shows them) and exchanges the reloadable ones, so that *fresh holds the
+ * old values of those after; the others stay as they are in *current. */
+typedef void option_changed_fn(const struct option *option, const char *before, const char *after,
+                               void *arg);
+void options_reload(const struct option *table, size_t count, void *current, void *fresh,
+                    option_changed_fn *changed, void *arg);
 
 #endif
