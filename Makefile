@@ -105,8 +105,9 @@ $(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -ldl
 
-# Unit tests link the very objects that ship.
-$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
+# Unit tests link the very objects that ship, and the servers that some of them start.
+FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
+$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka

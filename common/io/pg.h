@@ -73,10 +73,10 @@ enum pg_status {
 
 struct pg_reply {
     enum pg_status status;
-    const char *sqlstate; /* five characters, "" when there is none */
-    const char *message;  /* for the log */
-    const struct pg_result
-        *result; /* of the last statement that returned rows; NULL unless PG_OK */
+    const char *sqlstate;           /* five characters, "" when there is none */
+    const char *message;            /* for the log */
+    const struct pg_result *result; /* of the last statement with a result set, else of the last;
+                                     * NULL unless PG_OK */
 };
 
 /* Called exactly once, from the loop, never from inside pg_query. */
@@ -89,6 +89,7 @@ struct pg_options {
     int64_t unavailable_after_ms; /* a query waits this long for a connection (0: 2000) */
     int statement_timeout_ms;     /* 0: 15000 */
     bool asynchronous_commit;     /* synchronous_commit=off for heartbeats and partial text */
+    bool keeps_clock;             /* measures the database's clock (clock_db_us); one per process */
     void (*on_connect)(struct pg *pg, void *arg); /* each time a connection is ready; may be NULL */
     void *arg;
 };
@@ -97,7 +98,8 @@ struct pg_options {
  * TCP keepalive and tcp_user_timeout are set on each connection. */
 struct pg *pg_new(struct event_base *base, const struct pg_options *options,
                   struct err *err) MUST_CHECK;
-/* What is outstanding ends with PG_UNKNOWN or PG_UNAVAILABLE before this returns. */
+/* What is outstanding ends with PG_UNKNOWN or PG_UNAVAILABLE before this returns.  May be called
+ * from a callback of pg's own. */
 void pg_free(struct pg *pg);
 
 bool pg_is_ready(const struct pg *pg);
@@ -109,7 +111,7 @@ void pg_query(struct pg *pg, const struct pg_statement *statement, const struct 
               size_t count, pg_done_fn *done, void *arg);
 
 /* Runs several statements as one transaction (one Sync; each sees what those before it did, with a
- * snapshot of its own).  The reply's result is the last statement's. */
+ * snapshot of its own). */
 struct pg_step {
     const struct pg_statement *statement;
     const struct pg_value *values;
@@ -120,6 +122,7 @@ void pg_transaction(struct pg *pg, const struct pg_step *steps, size_t count, pg
 
 /* Rows of a result (binary format).  Columns by position; wrong types assert. */
 int pg_rows(const struct pg_result *result);
+int64_t pg_affected(const struct pg_result *result); /* rows inserted, updated or deleted */
 bool pg_is_null(const struct pg_result *result, int row, int column);
 bool pg_get_bool(const struct pg_result *result, int row, int column);      /* null: false */
 int64_t pg_get_int(const struct pg_result *result, int row, int column);    /* int2/4/8; null: 0 */
@@ -127,7 +130,7 @@ int64_t pg_get_time(const struct pg_result *result, int row, int column);   /* n
 struct id pg_get_uuid(const struct pg_result *result, int row, int column); /* null: zero id */
 /* Text, json, jsonb, bytea; NUL-terminated, borrowed from the result; NULL when null. */
 const char *pg_get_text(const struct pg_result *result, int row, int column, size_t *len);
-/* Calls visit for each element of a text[]. */
+/* Calls visit for each element of a text[]; text is not NUL-terminated, and NULL for a null. */
 void pg_get_text_array(const struct pg_result *result, int row, int column,
                        void (*visit)(const char *text, size_t len, void *arg), void *arg);
 
@@ -136,8 +139,8 @@ struct pg_session;
 struct pg_session *pg_session_open(const char *url, const char *application,
                                    struct err *err) MUST_CHECK;
 void pg_session_close(struct pg_session *session);
-/* Any SQL text, several statements allowed when count is 0.  result may be NULL; pg_result_free it.
- */
+/* Any SQL text; several statements are allowed when count is 0 and result is NULL.  The caller
+ * frees *result (pg_result_free). */
 bool pg_session_run(struct pg_session *session, const char *sql, const struct pg_value *values,
                     size_t count, struct pg_result **result, struct err *err) MUST_CHECK;
 void pg_result_free(struct pg_result *result);
