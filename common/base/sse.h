@@ -23,7 +23,8 @@ typedef bool sse_event_fn(const struct sse_event *event, void *arg);
 
 struct sse_reader;
 
-/* max_event bounds one line and one whole event, in bytes. */
+/* max_event bounds one line and one whole event (data and name together), in bytes.  NULL: out of
+ * memory.  The callback must not free the reader. */
 struct sse_reader *sse_reader_new(size_t max_event, sse_event_fn *on_event, void *arg);
 void sse_reader_free(struct sse_reader *reader);
 
@@ -37,7 +38,8 @@ bool sse_reader_feed(struct sse_reader *reader, const char *data, size_t len,
  * data (the caller judges whether it parses). */
 bool sse_reader_finish(struct sse_reader *reader, struct err *err) MUST_CHECK;
 
-/* Appends one event; id and event may be NULL.  Newlines in data become several data lines. */
+/* Appends one event; id and event may be NULL and hold no newline.  Newlines (LF, CRLF, CR) in data
+ * become several data lines.  False, and out as it was: out is full. */
 bool sse_write(struct buf *out, const char *id, const char *event, const char *data, size_t len);
 bool sse_write_comment(struct buf *out, const char *text);
 
