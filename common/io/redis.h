@@ -13,7 +13,9 @@ struct redis;
 struct redis_subscriber;
 
 struct redis_options {
-    const char *url; /* redis://[user:password@]host:port[/db] or unix:///path; resolved before */
+    /* redis://[[user]:password@]host[:port][/db] or unix:///path.  Host names are looked up again
+     * for each connection, outside the loop. */
+    const char *url;
     int64_t command_timeout_ms; /* 0: 1000.  On it the whole connection is dropped (replies are
                                    positional) and every command outstanding fails. */
     int max_outstanding;        /* 0: 10000 */
@@ -21,7 +23,8 @@ struct redis_options {
 
 enum redis_kind { REDIS_LOST, REDIS_ERROR, REDIS_NIL, REDIS_INT, REDIS_TEXT, REDIS_LIST };
 
-/* REDIS_LOST: no reply will come, the command may have run. */
+/* REDIS_LOST: no reply will come, the command may have run.  Status replies are REDIS_TEXT.  Lives
+ * until the callback returns. */
 struct redis_reply {
     enum redis_kind kind;
     int64_t number;
@@ -33,13 +36,22 @@ struct redis_reply {
 
 typedef void redis_done_fn(const struct redis_reply *reply, void *arg);
 
+/* Connects in the background and reconnects for ever; NULL only when the URL is bad.  The program
+ * must ignore SIGPIPE. */
 struct redis *redis_new(struct event_base *base, const struct redis_options *options,
                         struct err *err) MUST_CHECK;
-void redis_free(struct redis *redis); /* outstanding commands end with REDIS_LOST */
-bool redis_is_ready(const struct redis *redis);
+/* Outstanding commands end with REDIS_LOST, from inside this call.  May be called from a done. */
+void redis_free(struct redis *redis);
+bool redis_is_ready(const struct redis *redis); /* an idle connection is tried once a second */
 
-/* done may be NULL (fire and forget); never called from inside.  When there is no connection the
- * command ends with REDIS_LOST in the next turn. */
+/* run_id of the server the present connection goes to, "" when there is none or it is unknown.  It
+ * changes when another server (or the same, started anew) answers; commands given now go to that
+ * server or end with REDIS_LOST. */
+const char *redis_run_id(const struct redis *redis);
+
+/* done may be NULL (fire and forget); called exactly once, never from inside.  lens may be NULL
+ * (strings).  When there is no connection, or too much is outstanding, the command ends with
+ * REDIS_LOST in the next turn. */
 void redis_command(struct redis *redis, const char *const *args, const size_t *lens, int count,
                    redis_done_fn *done, void *arg);
 
@@ -47,19 +59,27 @@ void redis_command(struct redis *redis, const char *const *args, const size_t *l
 void redis_publish(struct redis *redis, const char *channel, const void *data, size_t len,
                    redis_done_fn *done, void *arg);
 
-/* A connection of its own for SUBSCRIBE.  on_message is called for each message. */
+/* A connection of its own for SUBSCRIBE.  on_message is called for each message; it may subscribe,
+ * unsubscribe and free.  Messages sent while the connection is away are lost. */
 typedef void redis_message_fn(const char *channel, const char *data, size_t len, void *arg);
+typedef void redis_subscribed_fn(bool ready, void *arg);
 struct redis_subscriber *redis_subscriber_new(struct event_base *base,
                                               const struct redis_options *options,
                                               redis_message_fn *on_message, void *arg,
                                               struct err *err) MUST_CHECK;
+/* Whoever still waits for a subscription is told false, from inside this call. */
 void redis_subscriber_free(struct redis_subscriber *subscriber);
-/* Counted: as many unsubscribes end it.  Re-subscribes after a reconnect.  done (may be NULL) is
- * called when the subscription stands (ready true), or at once in the next turn with false when
- * Redis is away. */
+
+/* Counted: as many unsubscribes end it.  Subscribes again after a reconnect.  done (may be NULL) is
+ * called exactly once, never from inside: with true when the subscription stands, with false when
+ * it does not (Redis is away: it will stand after the reconnect, untold; or all have unsubscribed;
+ * or over 100000 channels, when the call had no effect). */
 void redis_subscribe(struct redis_subscriber *subscriber, const char *channel,
-                     void (*done)(bool ready, void *arg), void *arg);
+                     redis_subscribed_fn *done, void *arg);
 void redis_unsubscribe(struct redis_subscriber *subscriber, const char *channel);
+/* Unsubscribes, and no done that was given with this arg for this channel will be called. */
+void redis_subscribe_cancel(struct redis_subscriber *subscriber, const char *channel,
+                            const void *arg);
 bool redis_subscriber_is_ready(const struct redis_subscriber *subscriber);
 
 #endif
