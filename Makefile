@@ -27,7 +27,7 @@ Q := @
 SAY := @printf '  %-6s %s\n'
 endif
 
-LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl
+LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl zlib
 # http-parser ships no pkg-config file in Debian.
 LDLIBS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lhttp_parser -lpthread -lm
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
