@@ -379,7 +379,7 @@ static bool add_header(struct http_call *call, const char *header, struct err *e
     size_t name_len = colon ? (size_t)(colon - header) : 0;
     char empty[256];
 
-    if (!is_name(header, name_len) || strpbrk(header, "\r\n"))
+    if (!colon || !is_name(header, name_len) || strpbrk(header, "\r\n"))
         return err_set(err, "bad header field %.*s", (int)name_len, header);
     if (header_is(header, "content-length") || header_is(header, "transfer-encoding") ||
         header_is(header, "expect"))

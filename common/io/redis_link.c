@@ -318,6 +318,7 @@ static void feed_reader(struct redis_link *link)
 static void on_readable(struct bufferevent *stream, void *arg)
 {
     struct redis_link *link = arg;
+    redisReader *reader = link->reader; /* lives as long as stream */
 
     link->busy++;
     feed_reader(link);
@@ -325,12 +326,12 @@ static void on_readable(struct bufferevent *stream, void *arg)
     while (!link->is_freed && link->stream == stream) {
         void *raw = NULL;
 
-        if (redisReaderGetReply(link->reader, &raw) != REDIS_OK) {
-            fail(link, link->reader->errstr);
+        if (redisReaderGetReply(reader, &raw) != REDIS_OK) {
+            fail(link, reader->errstr);
         } else if (raw) {
             handle(link, raw);
             continue;
-        } else if (link->reader->len > REPLY_MAX) {
+        } else if (reader->len > REPLY_MAX) {
             fail(link, "a reply is too large");
         }
         break;
