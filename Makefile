@@ -29,10 +29,10 @@ endif
 
 LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl zlib
 # http-parser ships no pkg-config file in Debian.
-LDLIBS := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lhttp_parser -lpthread -lm
+LDLIBS = $(LIBRARIES_LINK) -lhttp_parser -lpthread -lm
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
   -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wnull-dereference -Werror
-CPPFLAGS := -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
+CPPFLAGS = -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(LIBRARIES_COMPILE)
 CFLAGS_plain := -O2 -g
 CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_tsan := -O1 -g -fsanitize=thread
@@ -61,6 +61,29 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.
 .DEFAULT_GOAL := all
 .PHONY: all programs tools help
 all: programs tools
+
+# What each target needs of Debian's packages is installed when it is missing (deploy/local/deps):
+# targets take `| deps-run` and the like.  `kafka` also gets Apache Kafka, into build/kafka.
+DEPS := build run test lint fuzz kafka
+.PHONY: deps $(DEPS:%=deps-%)
+deps:
+	$(Q)deploy/local/deps $(DEPS)
+$(DEPS:%=deps-%): deps-%:
+	$(Q)deploy/local/deps $*
+.PHONY: kafka
+kafka: | deps-kafka
+	$(Q)deploy/local/kafka/fetch
+
+# The flags of the libraries, which may have to be installed first: make builds this file before all
+# else and then starts over.
+build/libraries.mk: deploy/local/deps Makefile
+	$(Q)deploy/local/deps build
+	@mkdir -p build
+	$(Q)link=$$(pkg-config --libs $(LIBRARIES)) && compile=$$(pkg-config --cflags $(LIBRARIES)) && \
+	  printf 'LIBRARIES_LINK := %s\nLIBRARIES_COMPILE := %s\n' "$$link" "$$compile" > $@
+ifneq ($(filter-out clean help format deps deps-%,$(or $(MAKECMDGOALS),all)),)
+include build/libraries.mk
+endif
 programs: $(PROGRAMS)
 tools: $(TOOLS)
 
