@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,6 +306,17 @@ static bool server_start(struct http_server *server, const int *listeners, int c
     return true;
 }
 
+/* libevent writes with writev(2), which has no MSG_NOSIGNAL: a client that left must not be the end
+ * of the program.  Whoever has chosen another way to handle the signal keeps it. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction old;
+
+    if (sigaction(SIGPIPE, NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
+        old.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
+
 struct http_server *http_server_new(struct event_base *base,
                                     const struct http_server_options *options, const int *listeners,
                                     int count, struct err *err)
@@ -316,6 +328,7 @@ struct http_server *http_server_new(struct event_base *base,
         err_set(err, "start the HTTP server: out of memory");
         return NULL;
     }
+    ignore_sigpipe();
     server->base = base;
     server->options = *options;
     fill_defaults(&server->options.limits);
