@@ -126,10 +126,11 @@ $(BIN)/nightshift-simulator: $(OUT)/tests/simulator/main.o $(LIB_simulator) $(LI
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
 	$(SAY) LD $@
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -ldl
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
+$(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
 $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@

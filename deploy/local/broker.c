@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -73,14 +74,21 @@ int listen(int fd, int backlog)
     return (int)syscall(SYS_listen, fd, backlog > BACKLOG ? backlog : BACKLOG);
 }
 
-/* Callers stay in the backlog until the topics are made. */
+/* Callers stay in the backlog until the topics are made.  And the mock leaves Nagle's algorithm on,
+ * which holds many an answer back for 40 ms. */
 int accept(int fd, __SOCKADDR_ARG any, socklen_t *len)
 {
+    int on = 1;
+    int peer;
+
     if (!atomic_load(&is_serving)) {
         errno = EAGAIN;
         return -1;
     }
-    return (int)syscall(SYS_accept4, fd, any.__sockaddr__, len, SOCK_CLOEXEC);
+    peer = (int)syscall(SYS_accept4, fd, any.__sockaddr__, len, SOCK_CLOEXEC);
+    if (peer >= 0)
+        (void)setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    return peer;
 }
 
 static int usage(void)

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A broker of its own for a test: the embedded one, or Apache Kafka. */
+#include "tests/unit/kafka_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { ARGS_MAX = 64, PARTITIONS = 32, START_MS = 30000 };
+
+static int port_free(void)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof(in);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&in, len) != 0 ||
+        getsockname(fd, (struct sockaddr *)&in, &len) != 0)
+        in.sin_port = 0;
+    if (fd >= 0)
+        close(fd);
+    return ntohs(in.sin_port);
+}
+
+/* The folder of the running test program: build/plain/tests, build/asan/tests. */
+static void test_dir(char *out, size_t size)
+{
+    ssize_t len = readlink("/proc/self/exe", out, size - 1);
+    char *slash;
+
+    out[len > 0 ? len : 0] = '\0';
+    slash = strrchr(out, '/');
+    if (slash)
+        *slash = '\0';
+}
+
+static void broker_path(char *out, size_t size)
+{
+    char dir[256];
+
+    test_dir(dir, sizeof(dir));
+    snprintf(out, size, "%s/../nightshift-broker", dir);
+    if (access(out, X_OK) != 0)
+        snprintf(out, size, "%s/../../nightshift-broker", dir);
+}
+
+bool kafka_fixture_has_real(void)
+{
+    const char *wanted = getenv("NIGHTSHIFT_TEST_KAFKA");
+
+    if (wanted && *wanted)
+        return strcmp(wanted, "0") != 0;
+    return access("build/kafka/.fetched", R_OK) == 0;
+}
+
+/* In the child: its output goes to the scratch folder. */
+static void exec_quietly(const struct kafka_fixture *fixture, const char *const *args)
+{
+    union {
+        const char *const *borrowed;
+        char *const *list;
+    } argv = {.borrowed = args};
+    char path[KAFKA_FIXTURE_PATH_MAX + 16];
+    int fd;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    snprintf(path, sizeof(path), "%s/log", fixture->dir);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    dup2(fd, STDOUT_FILENO);
+    dup2(fd, STDERR_FILENO);
+    execv(args[0], argv.list);
+    fprintf(stderr, "%s: %s\n", args[0], strerror(errno));
+    _exit(127);
+}
+
+static bool spawn(struct kafka_fixture *fixture, struct err *err)
+{
+    static char names[ARGS_MAX][128];
+    const char *args[ARGS_MAX] = {0};
+    char program[300], port[16];
+    int n = 0;
+
+    broker_path(program, sizeof(program));
+    snprintf(port, sizeof(port), "%d", fixture->port);
+    args[n++] = fixture->profile == KAFKA_EMBEDDED ? program : "deploy/local/kafka/run";
+    args[n++] = "--port";
+    args[n++] = port;
+    if (fixture->profile == KAFKA_REAL) {
+        args[n++] = "--dir";
+        args[n++] = fixture->dir;
+    } else {
+        for (int i = 0; i < fixture->topic_count && n + 3 < ARGS_MAX; i++) {
+            snprintf(names[i], sizeof(names[i]), "%s:%d", fixture->topics[i], PARTITIONS);
+            args[n++] = "--topic";
+            args[n++] = names[i];
+        }
+    }
+    fixture->pid = fork();
+    if (fixture->pid < 0)
+        return err_set(err, "fork: %s", strerror(errno));
+    if (fixture->pid == 0)
+        exec_quietly(fixture, args);
+    return true;
+}
+
+bool kafka_fixture_restart(struct kafka_fixture *fixture, struct err *err)
+{
+    struct kafka_options options = kafka_fixture_options(fixture);
+
+    return spawn(fixture, err) &&
+           kafka_topics_ensure(&options, fixture->topics, fixture->topic_count, PARTITIONS,
+                               START_MS, err);
+}
+
+bool kafka_fixture_start(struct kafka_fixture *fixture, enum kafka_profile profile,
+                         const char *const *topics, int count, struct err *err)
+{
+    *fixture = (struct kafka_fixture){
+        .profile = profile, .topics = topics, .topic_count = count, .port = port_free()};
+    snprintf(fixture->brokers, sizeof(fixture->brokers), "127.0.0.1:%d", fixture->port);
+    snprintf(fixture->dir, sizeof(fixture->dir), "/tmp/nightshift-kafka-XXXXXX");
+    if (!mkdtemp(fixture->dir))
+        return err_set(err, "make %s: %s", fixture->dir, strerror(errno));
+    return kafka_fixture_restart(fixture, err);
+}
+
+void kafka_fixture_signal(const struct kafka_fixture *fixture, int number)
+{
+    if (fixture->pid > 0)
+        kill(fixture->pid, number);
+}
+
+void kafka_fixture_kill(struct kafka_fixture *fixture)
+{
+    kafka_fixture_signal(fixture, SIGKILL);
+    if (fixture->pid > 0)
+        waitpid(fixture->pid, NULL, 0);
+    fixture->pid = 0;
+}
+
+void kafka_fixture_stop(struct kafka_fixture *fixture)
+{
+    char command[KAFKA_FIXTURE_PATH_MAX + 16];
+
+    kafka_fixture_kill(fixture);
+    snprintf(command, sizeof(command), "rm -rf '%s'", fixture->dir);
+    if (fixture->dir[0] && system(command) != 0)
+        fprintf(stderr, "%s is left behind\n", fixture->dir);
+}
+
+struct kafka_options kafka_fixture_options(const struct kafka_fixture *fixture)
+{
+    return (struct kafka_options){
+        .brokers = fixture->brokers, .profile = fixture->profile, .client_id = "test"};
+}
