@@ -135,7 +135,7 @@ $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) 
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
-$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_common)
+$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
