@@ -22,11 +22,17 @@ enum { DAEMON_LISTENERS_MAX = 8 };
  * client handle), maps the metrics page, forks `processes` children, restarts a child that dies (at
  * once the first time, then with backoff up to 5 s; 10 quick deaths in a row end the parent with
  * 1), forwards TERM, INT and HUP, and exits when the last child has.  Children die with the parent
- * (PR_SET_PDEATHSIG and a parent check) and exit 0 after a drain.
+ * (PR_SET_PDEATHSIG and a parent check) and exit 0 after a drain.  database_url, redis_url and
+ * kafka_brokers must be set to run.  Sections of the other programs (worker, providers, prices,
+ * ...) are left alone unless an option or known path of this one stands in them.
  *
- * In the child: start builds everything on the loop; drain (on TERM/INT) stops taking work and
- * later calls daemon_finish; a second TERM exits at once with 1; reload (HUP) gets the new
- * configuration, already checked with `check`. */
+ * In the child: start builds everything on the loop (false ends the child; stop is then not
+ * called); drain (on the first TERM/INT) stops taking work and later calls daemon_finish; a second
+ * TERM to the parent ends all children at once with 1, and a child that is still there 15 s after
+ * drain_ms is killed; reload (HUP) gets the new configuration, already checked with `check`.  At
+ * HUP parent and children read the files again, whole or not at all; only reloadable options change
+ * in *settings, the rest of the configuration is the program's to take over in reload.  What it
+ * borrowed from the previous configuration lives until the next reload. */
 struct daemon_spec {
     const char *name;             /* "nightshift-worker" */
     const char *summary;          /* for --help */
