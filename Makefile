@@ -31,7 +31,7 @@ LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rd
 # http-parser ships no pkg-config file in Debian.
 LDLIBS = $(LIBRARIES_LINK) -lhttp_parser -lpthread -lm
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
-  -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wnull-dereference -Werror
+  -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wnull-dereference -Wno-overlength-strings -Werror
 CPPFLAGS = -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(LIBRARIES_COMPILE)
 CFLAGS_plain := -O2 -g
 CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all

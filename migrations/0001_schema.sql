@@ -205,6 +205,17 @@ CREATE TABLE runs (
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05);
 CREATE INDEX runs_worker ON runs (worker);
 CREATE INDEX runs_tenant ON runs (tenant, job);
+CREATE INDEX runs_cancelled ON runs (worker) WHERE cancel_requested; -- asked with every beat
+
+-- What came out of a topic and is no ticket, kept for people to look at.
+CREATE TABLE unreadable_tickets (
+    topic           text NOT NULL,
+    kafka_partition integer NOT NULL,
+    kafka_offset    bigint NOT NULL,
+    data            bytea NOT NULL,                     -- the first KiB
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (topic, kafka_partition, kafka_offset)
+);
 
 CREATE TABLE workers (
     id          uuid PRIMARY KEY,                       -- of this boot, never reused

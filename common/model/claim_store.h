@@ -51,7 +51,7 @@ enum claim_outcome {
     CLAIM_MINE, /* job is set and belongs to the callee */
     CLAIM_NOT,  /* no such row, another seq, not ready, paused, expired, or we are not registered */
     CLAIM_FAILED,  /* nothing was claimed; try again */
-    CLAIM_UNKNOWN, /* may have been claimed: claim_find_orphans will tell */
+    CLAIM_UNKNOWN, /* may have been claimed: claim_list_runs will tell */
     CLAIM_BAD,     /* the server refuses this very row, again and again */
 };
 
@@ -61,21 +61,22 @@ typedef void claim_ticket_fn(enum claim_outcome outcome, struct claimed_job *job
 bool claim_ticket(struct claim_store *store, const struct ticket *ticket, claim_ticket_fn *done,
                   void *arg) MUST_CHECK;
 
-/* jobs (count of them) belong to the callee.  outcome is CLAIM_MINE also for none. */
+/* jobs (count of them) belong to the callee.  outcome is CLAIM_MINE also for none, CLAIM_UNKNOWN
+ * when some may be missing. */
 typedef void claim_dealt_fn(enum claim_outcome outcome, struct claimed_job **jobs, size_t count,
                             void *arg);
 
 /* Claims up to limit rows that were dealt over 2 s ago, oldest first, without waiting for locks. */
 enum { CLAIM_DEALT_MAX = 64 };
-void claim_dealt(struct claim_store *store, enum priority priority, int limit, claim_dealt_fn *done,
-                 void *arg);
+bool claim_dealt(struct claim_store *store, enum priority priority, int limit, claim_dealt_fn *done,
+                 void *arg) MUST_CHECK;
 
 /* The runs of this worker as the database knows them: what is not in the worker's own map was
  * claimed by a statement whose answer was lost.  Goes down the claims' own connection, so a claim
  * sent before has been answered before. */
 typedef void claim_run_fn(struct id job, int run, int64_t run_token, void *arg);
-void claim_list_runs(struct claim_store *store, claim_run_fn *visit, void (*done)(void *arg),
-                     void *arg);
+bool claim_list_runs(struct claim_store *store, claim_run_fn *visit, void (*done)(void *arg),
+                     void *arg) MUST_CHECK;
 
 /* Keeps what was in a topic and is no ticket (its first 1 KiB), for people to look at. */
 void claim_keep_unreadable(struct claim_store *store, const char *topic, int partition,

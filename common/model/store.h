@@ -26,4 +26,7 @@ enum store_outcome store_outcome_of(const struct pg_batch_reply *reply);
  * not of the row? */
 bool store_is_passing(const char *sqlstate);
 
+/* Shows the stores' counters at zero before anything happened. */
+void store_declare_metrics(void);
+
 #endif
