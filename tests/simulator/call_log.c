@@ -17,7 +17,13 @@
 #include "common/base/log.h"
 #include "common/base/str.h"
 
-enum { FACTS_MAX = 64 << 10, FILE_PENDING_MAX = 64 << 20, FLUSH_US = 10000, STATUS_MAX = 600 };
+enum {
+    FACTS_MAX = 16 << 10,
+    VALUE_MAX = 512, /* of one value that the caller chose; the rest is cut */
+    FILE_PENDING_MAX = 64 << 20,
+    FLUSH_US = 10000,
+    STATUS_MAX = 600
+};
 
 /* One call.  What never changes is kept as the JSON it will be shown as. */
 struct record {
@@ -113,7 +119,7 @@ static void put_member(struct buf *out, const char *name, const char *text, size
         return;
     }
     buf_init(&clean, FACTS_MAX);
-    if (str_utf8_clean(&clean, text, len))
+    if (str_utf8_clean(&clean, text, len < VALUE_MAX ? len : VALUE_MAX))
         buf_put_json_string(out, clean.data ? clean.data : "", clean.len);
     else
         buf_puts(out, "null");

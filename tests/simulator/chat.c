@@ -162,7 +162,7 @@ static void on_body(struct http_request *http, const char *data, size_t len, voi
     }
     bool ok = chat_request_parse(&request, data, len, arrival->simulator->is_lenient, &err);
     facts.model = request.model;
-    facts.prompt_sha256 = request.prompt_sha256;
+    facts.prompt_sha256 = request.prompt_bytes > 0 ? request.prompt_sha256 : NULL;
     facts.is_stream = request.is_stream;
     collect_marker(&request, &facts);
     if (!ok || !read_scenario(http, arrival->provider, &request, &scenario, &err)) {

@@ -17,7 +17,13 @@
 #include "tests/simulator/query.h"
 #include "tests/simulator/simulator.h"
 
-enum { LIST_MAX = 512 << 20, RECORD_MAX = 16 << 20, KEY_SIZE = 256, BIG_BYTES = 8 << 20 };
+enum {
+    LIST_MAX = 768 << 20,
+    KEPT_MAX = 512 << 20, /* bytes of all records; the oldest go first */
+    RECORD_MAX = 16 << 20,
+    KEY_SIZE = 256,
+    BIG_BYTES = 8 << 20
+};
 
 static const char *const kept_headers[] = {
     "webhook-id",   "webhook-timestamp", "webhook-signature",
@@ -29,13 +35,16 @@ struct hook_record {
     int64_t seq;
     char name[HOOKS_NAME_SIZE];
     char *json;
+    size_t len;
 };
 
 struct hooks {
     struct simulator *simulator;
     struct hook_record *ring; /* HOOKS_RECORDS_MAX, by seq modulo */
     int64_t last_seq;
-    struct map *tries; /* count by name, or by name and webhook-id */
+    int64_t oldest_seq; /* everything before it was dropped */
+    size_t kept;        /* bytes of all records */
+    struct map *tries;  /* count by name, or by name and webhook-id */
 };
 
 /* What the query asks for. */
@@ -70,12 +79,18 @@ struct hooks *hooks_new(struct simulator *simulator)
     return hooks;
 }
 
+/* Empties the place in the ring. */
+static void record_drop(struct hooks *hooks, struct hook_record *record)
+{
+    free(record->json);
+    hooks->kept -= record->len;
+    *record = (struct hook_record){.seq = 0};
+}
+
 void hooks_reset(struct hooks *hooks)
 {
-    for (size_t i = 0; i < HOOKS_RECORDS_MAX; i++) {
-        free(hooks->ring[i].json);
-        hooks->ring[i] = (struct hook_record){.seq = 0};
-    }
+    for (size_t i = 0; i < HOOKS_RECORDS_MAX; i++)
+        record_drop(hooks, &hooks->ring[i]);
     map_free(hooks->tries);
     hooks->tries = map_new(HOOKS_RECORDS_MAX * 10);
 }
@@ -140,11 +155,18 @@ static void hook_record(struct visit *visit, int status, const char *body, size_
     buf_printf(&json, ",\"status\":%d", status);
     put_headers(&json, visit->http);
     put_body(&json, body, len);
-    free(record->json);
+    record_drop(hooks, record);
     record->seq = seq;
     memcpy(record->name, visit->name, sizeof(record->name));
-    record->json = json.is_broken ? NULL : buf_detach(&json, NULL);
+    record->json = json.is_broken ? NULL : buf_detach(&json, &record->len);
+    hooks->kept += record->len;
     buf_release(&json);
+    for (; hooks->kept > KEPT_MAX && hooks->oldest_seq < seq; hooks->oldest_seq++) {
+        struct hook_record *oldest = &hooks->ring[hooks->oldest_seq % HOOKS_RECORDS_MAX];
+
+        if (oldest->seq == hooks->oldest_seq)
+            record_drop(hooks, oldest);
+    }
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */

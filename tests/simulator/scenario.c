@@ -212,12 +212,12 @@ static bool set_text(struct scenario *scenario, const struct knob *knob, const c
 
 static bool unknown_knob(const char *name, struct err *err)
 {
-    const char *names[sizeof(knobs) / sizeof(knobs[0]) + 2] = {"fault", "at"};
+    const char *names[sizeof(knobs) / sizeof(knobs[0]) + 1] = {"fault"};
     size_t count = sizeof(knobs) / sizeof(knobs[0]);
 
     for (size_t i = 0; i < count; i++)
-        names[i + 2] = knobs[i].name;
-    const char *near = str_nearest(name, names, count + 2);
+        names[i + 1] = knobs[i].name;
+    const char *near = str_nearest(name, names, count + 1);
     return err_input(err, "simulator_marker", "sim", "no such knob \"%.40s\"%s%s", name,
                      near ? ", nearest is " : "", near ? near : "");
 }
