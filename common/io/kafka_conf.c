@@ -215,6 +215,8 @@ static void closer_unref(struct kafka_closer *closer)
         return;
     pthread_cond_destroy(&closer->changed);
     pthread_mutex_destroy(&closer->lock);
+    if (closer->what.after)
+        closer->what.after(closer->what.arg);
     free(closer);
 }
 

@@ -55,19 +55,21 @@ void kafka_wake_release(struct kafka_wake *wake);
 
 enum { KAFKA_CLOSING_QUEUES = 2 };
 
-/* What to end.  The thread that does it runs before(arg), if set, leaves the group (a consumer),
- * and lets go of the queues and the handle. */
+/* What to end.  The thread that does it runs before(arg), leaves the group (a consumer), and lets
+ * go of the queues and the handle.  after(arg) runs when nobody needs arg any more: in
+ * kafka_close_wait, or in the thread if that gave up waiting.  Both may be NULL. */
 struct kafka_closing {
     rd_kafka_t *handle;
     rd_kafka_queue_t *queues[KAFKA_CLOSING_QUEUES];
     void (*before)(void *arg);
+    void (*after)(void *arg);
     void *arg;
 };
 
 struct kafka_closer;
 
 /* Ends a handle in a thread of its own, because librdkafka's close may block for ever.  NULL: no
- * thread could be made, the handle is abandoned. */
+ * thread could be made; the handle is abandoned and arg with it. */
 struct kafka_closer *kafka_close_start(const struct kafka_closing *what);
 /* Waits for it; on false the thread is left to itself.  Takes closer, which may be NULL. */
 bool kafka_close_wait(struct kafka_closer *closer, int timeout_ms);

@@ -303,11 +303,23 @@ struct kafka_consumer *kafka_consumer_new(struct event_base *base,
     return NULL;
 }
 
+/* The closing thread's callbacks read the consumer until the very end. */
+static void consumer_destroy(void *arg)
+{
+    struct kafka_consumer *consumer = arg;
+
+    free(consumer->positions);
+    free(consumer->topic);
+    free(consumer);
+}
+
 void kafka_consumer_leave(struct kafka_consumer *consumer)
 {
     struct kafka_closing what = {
         .handle = consumer->handle,
         .queues = {consumer->messages, consumer->control},
+        .after = consumer_destroy,
+        .arg = consumer,
     };
 
     if (consumer->is_closing || !consumer->handle)
@@ -327,16 +339,14 @@ void kafka_consumer_free(struct kafka_consumer *consumer, int timeout_ms)
 {
     if (!consumer)
         return;
-    kafka_consumer_leave(consumer);
-    if (consumer->handle && !kafka_close_wait(consumer->closer, timeout_ms)) {
-        /* Its callbacks may still read the consumer: leave that, too. */
-        kafka_report("close", consumer->topic, "still busy, left to itself");
+    if (!consumer->handle) {
+        kafka_wake_release(&consumer->wake);
+        consumer_destroy(consumer);
         return;
     }
-    kafka_wake_release(&consumer->wake);
-    free(consumer->positions);
-    free(consumer->topic);
-    free(consumer);
+    kafka_consumer_leave(consumer);
+    if (!kafka_close_wait(consumer->closer, timeout_ms))
+        kafka_report("close", "consumer", "still busy, left to itself");
 }
 
 void kafka_consumer_on_ready(struct kafka_consumer *consumer, void (*on_ready)(void *arg),
