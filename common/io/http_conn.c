@@ -214,6 +214,7 @@ static bool begin_request(struct http_conn *conn)
     }
     if (conn->request) {
         server->stats.refused++;
+        memcpy(id, conn->request->id, sizeof(id));
         http_refuse(&refusal, 503, "unavailable", "The server is shutting down; try again");
         http_request_free(conn->request);
         conn->request = NULL;

@@ -225,11 +225,12 @@ struct http_request *http_request_new(struct http_conn *conn, struct http_refusa
         http_request_make_id(id);
         return NULL;
     }
-    if (request_parse(request, refusal))
-        return request;
-    memcpy(id, request->id, sizeof(request->id));
-    http_request_free(request);
-    return NULL;
+    if (!request_parse(request, refusal)) {
+        memcpy(id, request->id, sizeof(request->id));
+        http_request_free(request);
+        return NULL;
+    }
+    return request;
 }
 
 void http_request_free(struct http_request *request)

@@ -23,6 +23,9 @@
 enum {
     ACCEPTS_PER_TURN = 64,
     ACCEPT_REST_MS = 100, /* after the kernel had no descriptor or memory for a connection */
+    /* Of a slow reader's bytes the kernel holds this much unsent; the rest waits with us, where it
+     * is counted and capped. */
+    UNSENT_IN_KERNEL = 256 * 1024,
     /* Connections over a cap that are being told so; more than this are closed without a word. */
     REFUSING_MAX = 256,
 };
@@ -143,13 +146,21 @@ static bool is_exhausted(int error)
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+static void setup_socket(int fd)
+{
+    int unsent = UNSENT_IN_KERNEL;
+    int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
 /* Accepts one.  False when there is nothing more to accept now. */
 static bool accept_one(struct http_server *server, int listener)
 {
     struct sockaddr_storage address;
     socklen_t size = sizeof(address);
     char peer[INET6_ADDRSTRLEN];
-    int on = 1;
     int fd = accept4(listener, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd < 0) {
@@ -164,7 +175,7 @@ static bool accept_one(struct http_server *server, int listener)
         close(fd);
         return true;
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setup_socket(fd);
     peer_name(&address, peer, sizeof(peer));
     if (!http_server_adopt(server, fd, peer))
         log_warn(&context, "accept from %s: out of memory", peer);

@@ -37,6 +37,8 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 
 static bool tls_load(SSL_CTX *tls, const char *certificate, const char *key, struct err *err)
 {
+    if (!key)
+        return err_set(err, "TLS certificate %s: no key file is given with it", certificate);
     if (SSL_CTX_use_certificate_chain_file(tls, certificate) != 1)
         return tls_err(err, "read TLS certificate", certificate);
     if (SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1)
