@@ -44,11 +44,13 @@ SOURCES_common := $(wildcard common/base/*.c common/io/*.c common/model/*.c)
 SOURCES_producer := $(filter-out producer/main.c,$(wildcard producer/*.c))
 SOURCES_worker := $(filter-out worker/main.c,$(wildcard worker/*.c worker/providers/*.c))
 SOURCES_scheduler := $(filter-out scheduler/main.c,$(wildcard scheduler/*.c))
+SOURCES_migrations := $(filter-out migrations/main.c,$(wildcard migrations/*.c))
 SOURCES_simulator := $(filter-out tests/simulator/main.c,$(wildcard tests/simulator/*.c))
 
 objects = $(patsubst %.c,$(OUT)/%.o,$(1))
-PARTS := common producer worker scheduler simulator
+PARTS := common producer worker scheduler simulator migrations
 $(foreach p,$(PARTS),$(eval OBJECTS_$(p) := $(call objects,$(SOURCES_$(p)))))
+OBJECTS_migrations += $(OUT)/migrations/embedded.o
 $(foreach p,$(PARTS),$(eval LIB_$(p) := $(OUT)/lib$(p).a))
 
 PROGRAMS := $(foreach p,producer worker scheduler,$(if $(wildcard $(p)/main.c),$(BIN)/nightshift-$(p)))
@@ -118,7 +120,7 @@ $(OUT)/migrations/embedded.S: $(wildcard migrations/*.sql) Makefile
 	  printf '.quad 0, 0, 0\n.section .note.GNU-stack,"",@progbits\n'; } > $@
 $(OUT)/migrations/embedded.o: $(OUT)/migrations/embedded.S
 	$(Q)$(CC) -c -o $@ $<
-$(BIN)/nightshift-migrate: $(call objects,$(wildcard migrations/*.c)) $(OUT)/migrations/embedded.o $(LIB_common)
+$(BIN)/nightshift-migrate: $(OUT)/migrations/main.o $(LIB_migrations) $(LIB_common)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BIN)/nightshift-simulator: $(OUT)/tests/simulator/main.o $(LIB_simulator) $(LIB_common)
@@ -128,10 +130,13 @@ $(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# Unit tests link the very objects that ship, and the servers that some of them start.
+# Unit tests link the very objects that ship, and the servers that some of them start.  test_migrate
+# takes in all of every library, because it prepares every statement there is.
+$(OUT)/tests/test_migrate: LDFLAGS += -Wl,--whole-archive
+$(OUT)/tests/test_migrate: LDLIBS := -Wl,--no-whole-archive $(LDLIBS)
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
 $(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
-$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
+$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_migrations) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
