@@ -12,6 +12,7 @@
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/io/metrics.h"
 #include "common/io/pg_link.h"
 #include "common/io/pg_request.h"
 
@@ -63,6 +64,20 @@ struct pg {
 
 PG_STATEMENT(pg_clock_read, "SELECT clock_timestamp()");
 
+static const struct metric errors_total = {
+    .name = "nightshift_pg_errors_total",
+    .type = METRIC_COUNTER,
+    .help = "Queries that did not succeed, lost connections and failed attempts to connect.",
+    .labels = {"duty"},
+};
+
+static const struct metric query_seconds = {
+    .name = "nightshift_pg_query_seconds",
+    .type = METRIC_HISTOGRAM,
+    .help = "From a query's call to its answer, waiting included.",
+    .labels = {"duty"},
+};
+
 static void pg_destroy(struct pg *pg);
 
 static void pg_enter(struct pg *pg)
@@ -82,10 +97,18 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static void count_error(struct pg *pg)
+{
+    pg->last_error_us = clock_monotonic_us();
+    metric_add(&errors_total, METRIC_LABELS(pg->duty), 1);
+}
+
 static void deliver(struct pg *pg, struct pg_request *request)
 {
     if (request->status != PG_OK)
-        pg->last_error_us = clock_monotonic_us();
+        count_error(pg);
+    metric_observe_us(&query_seconds, METRIC_LABELS(pg->duty),
+                      clock_monotonic_us() - request->queued_us);
     pg_request_deliver(request);
 }
 
@@ -117,7 +140,8 @@ static void move_all(struct pg_request_list *from, struct pg_request_list *to,
 /* The connection is of no use any more.  What was sent may have been done. */
 static void pg_lost(struct pg *pg, const char *why)
 {
-    pg->last_error_us = pg->lost_us = clock_monotonic_us();
+    count_error(pg);
+    pg->lost_us = clock_monotonic_us();
     pg->is_stuck = false;
     pg->clock_sent_us = 0;
     pg_prepared_forget_all(pg->prepared);
@@ -346,9 +370,7 @@ static void on_flushed(void *arg)
 
 static void on_failed(void *arg)
 {
-    struct pg *pg = arg;
-
-    pg->last_error_us = clock_monotonic_us();
+    count_error(arg);
 }
 
 static void on_ready(void *arg)
@@ -439,6 +461,7 @@ static bool pg_init(struct pg *pg, const struct pg_options *options, struct err 
 
     snprintf(pg->duty, sizeof(pg->duty), "%s", options->duty);
     snprintf(pg->application, sizeof(pg->application), "nightshift-%s", pg->duty);
+    metric_declare(&errors_total, METRIC_LABELS(pg->duty));
     format_settings(pg, options, timeout_ms);
     pg->log.component = pg->duty;
     pg->on_connect = options->on_connect;
