@@ -15,16 +15,14 @@ static bool buf_break(struct buf *buf)
     return false;
 }
 
-/* cap counts the place of the NUL; max does not. */
+/* cap counts the place of the NUL; max does not.  The caller knows that need is within max. */
 static size_t grown_cap(const struct buf *buf, size_t need)
 {
     size_t cap = buf->cap ? buf->cap : BUF_FIRST_SIZE;
 
     while (cap < need)
         cap = cap > SIZE_MAX / 2 ? need : cap * 2;
-    if (buf->max < cap - 1 && need <= buf->max + 1)
-        cap = buf->max + 1;
-    return cap;
+    return cap - 1 > buf->max ? buf->max + 1 : cap;
 }
 
 /* Takes back what a half-done compound append had added. */

@@ -412,6 +412,11 @@ void pg_transaction(struct pg *pg, const struct pg_step *steps, size_t count, pg
     pg_submit(pg, pg_request_new(steps, count, done, arg));
 }
 
+struct event_base *pg_base(const struct pg *pg)
+{
+    return pg->base;
+}
+
 bool pg_is_ready(const struct pg *pg)
 {
     return pg_link_conn(pg->link) != NULL;

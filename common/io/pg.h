@@ -102,6 +102,7 @@ struct pg *pg_new(struct event_base *base, const struct pg_options *options,
  * from a callback of pg's own. */
 void pg_free(struct pg *pg);
 
+struct event_base *pg_base(const struct pg *pg);
 bool pg_is_ready(const struct pg *pg);
 int pg_outstanding(const struct pg *pg);
 int64_t pg_last_error_us(const struct pg *pg); /* monotonic time of the last failure; 0: never */

@@ -22,8 +22,9 @@ enum { PG_BATCH_COLUMNS_MAX = 40 };
  * lone row on an idle system never waits.
  *
  * A batch that fails with 40P01 or 40001 is sent again (up to 5 times); one that fails otherwise is
- * split in halves until the bad row fails alone.  After PG_UNKNOWN every row is told PG_UNKNOWN
- * unless is_repeatable, then it is sent again after reconnecting, within retry_ms. */
+ * split in halves until the bad row fails alone (not for errors of the statement itself: classes 42
+ * and 25).  After PG_UNKNOWN every row is told PG_UNKNOWN unless is_repeatable, then it is sent
+ * again after reconnecting, within retry_ms. */
 struct pg_batch_kind {
     const struct pg_statement *statement;
     int column_count;
@@ -54,10 +55,13 @@ struct pg_batch;
 /* constants (may be NULL) are copied and sent with every batch. */
 struct pg_batch *pg_batch_new(struct pg *pg, const struct pg_batch_kind *kind,
                               const struct pg_value *constants, size_t constant_count);
-void pg_batch_free(struct pg_batch *batch); /* outstanding rows end with PG_UNAVAILABLE/UNKNOWN */
+/* Before its pg is freed.  Outstanding rows end with PG_UNKNOWN (sent) or PG_UNAVAILABLE before
+ * this returns; those of a batch whose answer is just being told may come a moment later.  May be
+ * called from a row's callback. */
+void pg_batch_free(struct pg_batch *batch);
 
 /* values has kind->column_count members and is copied.  False (done will not be called) when the
- * queue is full. */
+ * queue is full or the batch is being freed. */
 bool pg_batch_add(struct pg_batch *batch, const struct pg_value *values, pg_batch_done_fn *done,
                   void *arg) MUST_CHECK;
 int pg_batch_outstanding(const struct pg_batch *batch);

@@ -196,6 +196,7 @@ static void test_what_is_not_an_http_date_is_refused(void **state)
         "Sun, 6 Nov 1994 08:49:37 GMT",
         "Sun, 06 Nov 1969 08:49:37 GMT",
         "Sunday, 06-Nov-94 08:49:37 UTC",
+        "Sunday, 06-Nov-94 08:49:37 GMT ",
         "Sunday, 06-Nov-1994 08:49:37 GMT",
         "Sunday, 06 Nov 94 08:49:37 GMT",
         "Sun Nov 6 08:49:37 1994",

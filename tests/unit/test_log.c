@@ -100,10 +100,10 @@ static void test_control_characters_are_escaped(void **state)
 
     (void)state;
     log_setup("worker", LOG_INFO);
-    CAPTURE(log_info(&context, "%s", "a\nb\r\tc\x1b[2J\x7f caf\xc3\xa9 \xc2\x9b \xc2\xa0"));
+    CAPTURE(log_info(&context, "%s", "a\nb\r\tc\x1b[2J\x7f caf\xc3\xa9 \xc2\x9b \xc2\xa0\xc2x"));
     assert_non_null(strstr(captured, "tenant=a\\nb: "));
     assert_non_null(
-        strstr(captured, ": a\\nb\\r\\tc\\x1b[2J\\x7f caf\xc3\xa9 \\xc2\\x9b \xc2\xa0\n"));
+        strstr(captured, ": a\\nb\\r\\tc\\x1b[2J\\x7f caf\xc3\xa9 \\xc2\\x9b \xc2\xa0\xc2x\n"));
 }
 
 static void test_long_line_is_cut_at_a_character(void **state)

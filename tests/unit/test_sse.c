@@ -140,6 +140,7 @@ static void test_over_the_cap_is_an_error_in_any_pieces(void **state)
         {"data:12345\ndata:12345\n\n", "=12345\n12345|", true},
         {"data:12345\ndata:123456\n\n", "", false},
         {"data:12345\ndata:12345\ndata\n\n", "", false},
+        {"data:123456\ndata:12345", "", false},
         {"event:123\ndata:123456\n\n", "123=123456|", true},
         {"event:12345\ndata:12345\ndata:\n\n", "12345=12345\n|", true},
         {"event:12345\ndata:12345\ndata:\ndata:\n\n", "", false},
@@ -162,6 +163,20 @@ static void test_over_the_cap_is_an_error_in_any_pieces(void **state)
                 assert_non_null(strstr(err.message, "over 11 bytes"));
             buf_release(&heard.text);
         }
+    }
+}
+
+static void test_half_a_byte_order_mark_counts_as_a_line(void **state)
+{
+    struct heard heard = {.count = 0};
+    struct err err;
+
+    (void)state;
+    for (size_t step = 1; step <= 3; step++) {
+        assert_false(read_all("\xef\xbb\n", 3, step, 1, &heard, &err));
+        buf_release(&heard.text);
+        assert_true(read_all("\xef\xbb\xbf\n", 4, step, 1, &heard, &err));
+        buf_release(&heard.text);
     }
 }
 
@@ -281,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_streams_read_the_same_in_any_pieces),
         cmocka_unit_test(test_over_the_cap_is_an_error_in_any_pieces),
+        cmocka_unit_test(test_half_a_byte_order_mark_counts_as_a_line),
         cmocka_unit_test(test_callback_stops_the_reader),
         cmocka_unit_test(test_callback_may_refuse_the_last_event),
         cmocka_unit_test(test_nothing_follows_the_end),
