@@ -130,10 +130,7 @@ $(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# Unit tests link the very objects that ship, and the servers that some of them start.  test_migrate
-# takes in all of every library, because it prepares every statement there is.
-$(OUT)/tests/test_migrate: LDFLAGS += -Wl,--whole-archive
-$(OUT)/tests/test_migrate: LDLIBS := -Wl,--no-whole-archive $(LDLIBS)
+# Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
 $(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
 $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_migrations) $(LIB_common)

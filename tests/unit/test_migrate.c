@@ -21,8 +21,8 @@ static struct postgres_fixture *postgres;
 static struct pg_session *admin;
 
 /* Every PG_STATEMENT of every program; the linker marks where they begin and end. */
-extern const struct pg_statement *const __start_pg_statements[];
-extern const struct pg_statement *const __stop_pg_statements[];
+extern const struct pg_statement *const __start_pg_statements[] __attribute__((weak));
+extern const struct pg_statement *const __stop_pg_statements[] __attribute__((weak));
 
 static void run(struct pg_session *session, const char *sql)
 {
