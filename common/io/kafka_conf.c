@@ -73,7 +73,7 @@ static const struct kafka_setting common_settings[] = {
     {"reconnect.backoff.ms", "50"},
     {"reconnect.backoff.max.ms", "1000"},
     /* A topic that was missing is found again within this time, not after five minutes. */
-    {"topic.metadata.refresh.interval.ms", "10000"},
+    {"topic.metadata.refresh.interval.ms", "5000"},
     {NULL, NULL},
 };
 
