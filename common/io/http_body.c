@@ -76,6 +76,8 @@ static bool refuse_parse(const http_parser *parser, struct http_refusal *refusal
 {
     enum http_errno error = HTTP_PARSER_ERRNO(parser);
 
+    if (error == HPE_OK) /* it has only read the bytes in another way than we did */
+        return http_refuse(refusal, 400, "invalid_value", "The framing of the body is ambiguous");
     if (error == HPE_INVALID_METHOD)
         return http_refuse(refusal, 501, "not_implemented", "The method is not known here");
     if (error == HPE_HEADER_OVERFLOW)

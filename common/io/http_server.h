@@ -165,7 +165,9 @@ void http_end(struct http_request *request);
 /* Drops the connection, with a reset if hard (SO_LINGER 0) or a plain FIN, after what was written
  * so far (for a reset: as much of it as the kernel takes at once).  Ends the request. */
 void http_abort(struct http_request *request, bool hard);
-/* For the simulator: bytes on the connection as they are, without head or chunk framing. */
+/* For the simulator: bytes on the connection as they are, without head or chunk framing.  The
+ * connection closes after them; of a chunked answer http_end still writes the last chunk,
+ * http_abort does not. */
 bool http_write_raw(struct http_request *request, const void *data, size_t len) MUST_CHECK;
 
 /* The connection closes after this answer. */
