@@ -27,6 +27,7 @@ enum {
     IDLE_IN_TRANSACTION_MS = 10000,
     STALL_MARGIN_MS = 5000, /* past statement_timeout the server must have said something */
     CLOCK_EVERY_MS = 30000,
+    CLOCK_AGAIN_MS = 1000,
     CLOCK_ROUND_TRIP_MAX_MS = 1000, /* a slower answer says little about the clock */
 };
 
@@ -210,16 +211,18 @@ static void on_clock(const struct pg_reply *reply, void *arg)
               (long long)round_trip_us);
 }
 
-/* Goes past the queue, only when nothing is in flight or the pipeline has room: a measurement that
- * waits behind others is worth nothing. */
+/* Goes past the queue, and not at all while output is stuck: a measurement that waits behind others
+ * is worth nothing. */
 static void read_clock(struct pg *pg, int64_t now_us)
 {
     struct pg_step step = {.statement = &pg_clock_read};
     PGconn *conn = pg_link_conn(pg->link);
 
-    if (!conn || pg->is_stuck)
+    if (!conn)
         return;
-    pg->clock_due_us = now_us + CLOCK_EVERY_MS * US_PER_MS;
+    pg->clock_due_us = now_us + (pg->is_stuck ? CLOCK_AGAIN_MS : CLOCK_EVERY_MS) * US_PER_MS;
+    if (pg->is_stuck)
+        return;
     pg->clock_sent_us = clock_now_us();
     send_request(pg, pg_request_new(&step, 1, on_clock, pg), conn);
     if (pg_link_conn(pg->link))
