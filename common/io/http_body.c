@@ -241,7 +241,6 @@ void http_body_lose(struct http_request *request)
 
     if (body->want == HTTP_BODY_STREAM && !body->is_settled)
         settle(request, false, "incomplete");
-    body->is_settled = true;
 }
 
 static void fail_too_large(struct http_request *request)

@@ -357,8 +357,8 @@ void http_server_drain(struct http_server *server)
     struct http_conn *conn;
 
     server->is_draining = true;
-    TAILQ_FOREACH(conn, &server->conns, link)
-    http_conn_wake(conn);
+    for (conn = TAILQ_FIRST(&server->conns); conn; conn = TAILQ_NEXT(conn, link))
+        http_conn_wake(conn);
 }
 
 int http_server_requests(const struct http_server *server)
@@ -388,8 +388,7 @@ static void free_connections(struct http_server *server)
 {
     struct http_conn *conn;
 
-    TAILQ_FOREACH(conn, &server->conns, link)
-    {
+    for (conn = TAILQ_FIRST(&server->conns); conn; conn = TAILQ_NEXT(conn, link)) {
         http_conn_die(conn);
         http_conn_wake(conn);
     }

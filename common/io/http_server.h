@@ -135,7 +135,10 @@ typedef void http_chunk_fn(struct http_request *request, const char *data, size_
 typedef void http_body_end_fn(struct http_request *request, bool ok, const char *code, void *arg);
 void http_stream_body(struct http_request *request, size_t total_max, int64_t idle_ms,
                       http_chunk_fn *on_chunk, http_body_end_fn *on_end, void *arg);
-void http_pause_body(struct http_request *request); /* back-pressure; may be called in on_chunk */
+/* Back-pressure: nothing more is read from the socket, and the clock of the body stands still,
+ * until http_resume_body.  May be called in on_chunk.  Meanwhile a client that leaves is not
+ * noticed. */
+void http_pause_body(struct http_request *request);
 void http_resume_body(struct http_request *request);
 
 /* --- the answer ------------------------------------------------------------------------------- */

@@ -242,6 +242,23 @@ static void test_steady_body_may_take_longer_than_the_grace(void **state)
     fixture_free(fixture);
 }
 
+/* The answer does not need the body; what is left of it is awaited, but not for ever. */
+static void test_unread_body_that_never_comes_ends_the_connection(void **state)
+{
+    struct http_limits limits = {.body_grace_ms = 50};
+    struct fixture *fixture = fixture_new(&limits, handle);
+    struct client client = client_open(fixture);
+
+    (void)state;
+    client_puts(fixture, &client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf");
+    pump_until(fixture, &client, client.is_eof);
+    assert_true(client_has(&client, "\r\n\r\nhello"));
+    assert_int_equal(client_count(&client, "HTTP/1.1"), 1);
+    assert_int_equal(fixture->answered, 1);
+    client_close(&client);
+    fixture_free(fixture);
+}
+
 static void test_reader_that_never_reads_is_dropped(void **state)
 {
     struct http_limits limits = {.write_timeout_ms = 50, .max_pending_bytes = 8 << 20};
@@ -460,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_silent_and_idle_connections_are_closed_without_a_word),
         cmocka_unit_test(test_slow_body_gets_408),
         cmocka_unit_test(test_steady_body_may_take_longer_than_the_grace),
+        cmocka_unit_test(test_unread_body_that_never_comes_ends_the_connection),
         cmocka_unit_test(test_reader_that_never_reads_is_dropped),
         cmocka_unit_test(test_unsent_bytes_are_capped_and_drain_is_told),
         cmocka_unit_test(test_paused_body_stops_the_socket),

@@ -34,6 +34,14 @@ static void count_end(struct http_request *request, bool ok, const char *code, v
     http_reply(request, 200, "text/plain", text, strlen(text));
 }
 
+static void enough_chunk(struct http_request *request, const char *data, size_t len, void *arg)
+{
+    (void)data;
+    (void)len;
+    (void)arg;
+    http_reply(request, 200, "text/plain", "enough", 6);
+}
+
 static void answer_info(struct http_request *request)
 {
     const char *field = http_header(request, "x-a");
@@ -100,6 +108,8 @@ static void handle(struct http_request *request, void *arg)
         hold(fixture, request);
     } else if (str_equal(path, "/count")) {
         http_stream_body(request, 100000, 0, count_chunk, count_end, fixture);
+    } else if (str_equal(path, "/enough")) {
+        http_stream_body(request, 1000, 0, enough_chunk, count_end, fixture);
     } else if (str_equal(path, "/chunks")) {
         answer_chunks(request);
     } else if (str_equal(path, "/hold")) {
@@ -546,6 +556,56 @@ static void test_streamed_body_is_counted_and_bounded(void **state)
     }
 }
 
+static void test_stream_asked_for_too_late_ends_at_once(void **state)
+{
+    struct linger linger = {.l_onoff = 1};
+    struct fixture *fixture = fixture_new(NULL, handle);
+    struct client client = client_open(fixture);
+
+    (void)state;
+    client_puts(fixture, &client, "POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    pump_until(fixture, &client, fixture->held != NULL);
+    setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    client_close(&client);
+    pump_until(fixture, NULL, fixture->closes == 1);
+    http_stream_body(fixture->held, 100, 0, count_chunk, count_end, fixture);
+    assert_int_equal(fixture->body_ends, 0); /* never from inside the call */
+    pump_until(fixture, NULL, fixture->answered == 1);
+    assert_int_equal(fixture->body_ends, 1);
+    assert_string_equal(fixture->body_code, "incomplete");
+    fixture_free(fixture);
+}
+
+static void test_stream_may_be_answered_before_it_has_ended(void **state)
+{
+    struct fixture *fixture = fixture_new(NULL, handle);
+    struct client client = client_open(fixture);
+
+    (void)state;
+    client_puts(fixture, &client,
+                "POST /enough HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    pump_until(fixture, &client, client_has(&client, "enough"));
+    client_puts(fixture, &client, "defghi" HEAD "Connection: close\r\n\r\n");
+    pump_until(fixture, &client, client.is_eof);
+    assert_int_equal(client_count(&client, "HTTP/1.1 200 OK"), 2);
+    assert_int_equal(fixture->body_ends, 0);
+    client_close(&client);
+    fixture_free(fixture);
+}
+
+static void test_server_may_be_freed_while_a_body_is_thrown_away(void **state)
+{
+    struct fixture *fixture = fixture_new(NULL, handle);
+    struct client client = client_open(fixture);
+
+    (void)state;
+    client_puts(fixture, &client,
+                "POST /enough HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    pump_until(fixture, &client, client_has(&client, "enough"));
+    client_close(&client);
+    fixture_free(fixture);
+}
+
 static void test_client_gone_while_its_body_is_read_ends_the_request(void **state)
 {
     struct linger linger = {.l_onoff = 1};
@@ -731,6 +791,9 @@ int main(void)
         cmocka_unit_test(test_expectation_of_a_body_too_large_is_refused_at_once),
         cmocka_unit_test(test_body_over_the_limit_closes_a_watched_request),
         cmocka_unit_test(test_streamed_body_is_counted_and_bounded),
+        cmocka_unit_test(test_stream_asked_for_too_late_ends_at_once),
+        cmocka_unit_test(test_stream_may_be_answered_before_it_has_ended),
+        cmocka_unit_test(test_server_may_be_freed_while_a_body_is_thrown_away),
         cmocka_unit_test(test_client_gone_while_its_body_is_read_ends_the_request),
         cmocka_unit_test(test_streamed_answer_is_chunked),
         cmocka_unit_test(test_head_gets_the_head_only),
