@@ -15,10 +15,13 @@ struct intake *intake_start(struct worker *worker, const struct kafka_options *k
 /* The worker is registered (again), or a slot came free. */
 void intake_resume(struct intake *intake);
 void intake_kick(struct intake *intake);
-/* Not registered: takes nothing; what was taken and not claimed comes again. */
+/* Not registered: takes nothing. */
 void intake_suspend(struct intake *intake);
-/* Drain: leaves the group for good. */
+/* Drain: leaves the group for good; claims under way are still answered. */
 void intake_stop(struct intake *intake);
+/* No claim is under way any more. */
+bool intake_is_quiet(const struct intake *intake);
+/* Waits for the group to be left, a moment for each consumer. */
 void intake_free(struct intake *intake);
 /* Has every consumer got its assignment at least once? */
 bool intake_has_joined(const struct intake *intake);

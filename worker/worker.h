@@ -8,11 +8,13 @@
 
 #include "common/base/id.h"
 #include "common/model/claim_store.h"
+#include "worker/run.h"
 #include "worker/slots.h"
 
 struct call_store;
 struct daemon;
 struct end_store;
+struct event;
 struct event_base;
 struct event_store;
 struct heartbeat;
@@ -39,10 +41,10 @@ struct worker {
     bool is_draining;
 
     /* One connection per duty, so that a slow batch delays no other duty. */
-    struct pg *intake_pg;     /* claims */
-    struct pg *completion_pg; /* intent, settle, end, requeue */
-    struct pg *partials_pg;   /* events, late commit */
-    struct claim_store *claims;
+    struct pg *intake_pg;       /* claims */
+    struct pg *completion_pg;   /* intent, settle, end, requeue */
+    struct pg *partials_pg;     /* events, late commit */
+    struct claim_store *claims; /* NULL while not registered */
     struct call_store *calls;
     struct event_store *events;
     struct end_store *ends;
@@ -54,14 +56,21 @@ struct worker {
     struct intake *intake;
 
     struct slots slots;
-    int64_t request_bytes;                  /* of the runs in work */
-    struct map *runs;                       /* by run_token */
-    struct map *runs_by_job;                /* by job id; the newest run of a job */
-    void (*on_idle)(struct worker *worker); /* called when the last run has ended; may be NULL */
+    int64_t request_bytes;   /* of the runs in work */
+    struct map *runs;        /* by run_token */
+    struct map *runs_by_job; /* by job id; the newest run of a job */
+    struct event *drain_tick;
+    int64_t drain_since_us;
+    bool is_cut; /* draining, and the grace is over */
+    int64_t started_us;
+
+    /* Kicks what sends webhooks; NULL: nothing in this process does. */
+    void (*deliveries_due)(void *arg);
+    void *deliveries_arg;
 };
 
-/* Starts a run for a claimed job (takes it over) in a slot that was taken for it.  If there is no
- * memory for it, hands the job back to the queue and frees the slot. */
+/* Starts a run for a claimed job (takes it over) in a slot that was taken for it.  While draining,
+ * or without memory for it, hands the job back to the queue and frees the slot. */
 void worker_start_run(struct worker *worker, struct claimed_job *claimed);
 
 /* A run is over: its end is committed, refused as stale, or forgotten after a cut.  Frees the slot
@@ -70,6 +79,12 @@ void worker_run_ended(struct worker *worker, struct run *run, const struct claim
 
 /* The run of a job in this process, or NULL. */
 struct run *worker_find_run(const struct worker *worker, struct id job);
+
+/* Cuts every run. */
+void worker_cut_runs(struct worker *worker, enum cut_reason reason);
+
+/* A message on the worker's channel: "cancel <hex>" or "watch <hex>"; anything else is ignored. */
+void worker_hear(struct worker *worker, const char *data, size_t len);
 
 /* Webhook rows were committed: something may be due. */
 void worker_deliveries_due(struct worker *worker);

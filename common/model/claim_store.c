@@ -133,8 +133,12 @@ PG_STATEMENT(claim_dealt_statement,
              "    FOR UPDATE OF q SKIP LOCKED" SQL_CLAIM_LOCKED);
 
 /* By the index runs_worker. */
-PG_STATEMENT(claim_list_runs_statement,
-             "SELECT job, run, run_token FROM runs WHERE worker = $1::uuid");
+PG_STATEMENT(claim_list_runs_statement, "SELECT job, run_token FROM runs WHERE worker = $1::uuid");
+
+/* The scheduler's rescue does the rest: whatever the run did, it is handled in one place. */
+PG_STATEMENT(claim_disown_statement,
+             "UPDATE runs SET lease_until = now() - interval '1 s' "
+             "WHERE job = $1::uuid AND run_token = $2::int8 AND worker = $3::uuid");
 
 PG_STATEMENT(claim_keep_unreadable_statement,
              "INSERT INTO unreadable_tickets (topic, kafka_partition, kafka_offset, data) "
@@ -356,8 +360,8 @@ static void on_runs_listed(const struct pg_reply *reply, void *arg)
     int rows = reply->status == PG_OK ? pg_rows(reply->result) : 0;
 
     for (int row = 0; row < rows; row++)
-        wait->visit(pg_get_uuid(reply->result, row, 0), (int)pg_get_int(reply->result, row, 1),
-                    pg_get_int(reply->result, row, 2), wait->arg);
+        wait->visit(pg_get_uuid(reply->result, row, 0), pg_get_int(reply->result, row, 1),
+                    wait->arg);
     wait->done(wait->arg);
     free(wait);
 }
@@ -375,16 +379,25 @@ bool claim_list_runs(struct claim_store *store, claim_run_fn *visit, void (*done
     return true;
 }
 
-static void on_unreadable_kept(const struct pg_reply *reply, void *arg)
+/* Nobody waits for these: what fails is tried again at the next occasion, or lost. */
+static void on_aside(const struct pg_reply *reply, void *arg)
 {
-    (void)arg;
     if (reply->status != PG_OK)
-        log_warn(&log_claims, "unreadable ticket not kept: %s", reply->message);
+        log_warn(&log_claims, "%s: %s", (const char *)arg, reply->message);
+}
+
+void claim_disown(struct claim_store *store, struct id job, int64_t run_token)
+{
+    static char what[] = "run not disowned";
+    struct pg_value values[] = {pg_uuid(job), pg_int8(run_token), pg_uuid(store->worker)};
+
+    pg_query(store->pg, &claim_disown_statement, values, 3, on_aside, what);
 }
 
 void claim_keep_unreadable(struct claim_store *store, const char *topic, int partition,
                            int64_t offset, const void *data, size_t len)
 {
+    static char what[] = "unreadable ticket not kept";
     struct pg_value values[] = {
         pg_text(topic),
         pg_int4(partition),
@@ -392,5 +405,5 @@ void claim_keep_unreadable(struct claim_store *store, const char *topic, int par
         pg_bytea(data, len < UNREADABLE_BYTES_MAX ? len : UNREADABLE_BYTES_MAX),
     };
 
-    pg_query(store->pg, &claim_keep_unreadable_statement, values, 4, on_unreadable_kept, NULL);
+    pg_query(store->pg, &claim_keep_unreadable_statement, values, 4, on_aside, what);
 }

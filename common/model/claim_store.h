@@ -74,9 +74,12 @@ bool claim_dealt(struct claim_store *store, enum priority priority, int limit, c
 /* The runs of this worker as the database knows them: what is not in the worker's own map was
  * claimed by a statement whose answer was lost.  Goes down the claims' own connection, so a claim
  * sent before has been answered before. */
-typedef void claim_run_fn(struct id job, int run, int64_t run_token, void *arg);
+typedef void claim_run_fn(struct id job, int64_t run_token, void *arg);
 bool claim_list_runs(struct claim_store *store, claim_run_fn *visit, void (*done)(void *arg),
                      void *arg) MUST_CHECK;
+
+/* Lets a run of this worker be rescued now (its lease ends): nobody here works on it. */
+void claim_disown(struct claim_store *store, struct id job, int64_t run_token);
 
 /* Keeps what was in a topic and is no ticket (its first 1 KiB), for people to look at. */
 void claim_keep_unreadable(struct claim_store *store, const char *topic, int partition,

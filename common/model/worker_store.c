@@ -17,7 +17,7 @@ PG_STATEMENT(worker_beat_statement, "WITH beat AS ("
                                     "    WHERE id = $1::uuid"
                                     "    RETURNING id"
                                     ")"
-                                    "SELECT clock_timestamp(), r.job "
+                                    "SELECT r.job "
                                     "FROM beat b "
                                     "LEFT JOIN runs r ON r.worker = b.id AND r.cancel_requested "
                                     "LIMIT $6::int4");
@@ -73,9 +73,8 @@ bool worker_beat(struct pg_session *session, struct id id, const int used[PRIORI
         return err_wrap(err, "beat");
     for (int row = 0; row < pg_rows(result); row++) {
         out->is_there = true;
-        out->db_us = pg_get_time(result, row, 0);
-        if (!pg_is_null(result, row, 1))
-            out->cancels[out->cancel_count++] = pg_get_uuid(result, row, 1);
+        if (!pg_is_null(result, row, 0))
+            out->cancels[out->cancel_count++] = pg_get_uuid(result, row, 0);
     }
     pg_result_free(result);
     return true;

@@ -26,7 +26,6 @@ enum { WORKER_BEAT_CANCELS_MAX = 256 };
 
 struct worker_beat {
     bool is_there; /* the row still stands */
-    int64_t db_us; /* the database's clock */
     int cancel_count;
     struct id cancels[WORKER_BEAT_CANCELS_MAX]; /* my runs with a cancel flag; the rest next time */
 };
