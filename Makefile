@@ -57,6 +57,7 @@ PROGRAMS := $(foreach p,producer worker scheduler,$(if $(wildcard $(p)/main.c),$
 PROGRAMS += $(if $(wildcard migrations/main.c),$(BIN)/nightshift-migrate)
 TOOLS := $(if $(wildcard tests/simulator/main.c),$(BIN)/nightshift-simulator)
 TOOLS += $(if $(wildcard deploy/local/broker.c),$(BIN)/nightshift-broker)
+BENCH_LOAD := $(OUT)/bench/load
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -129,6 +130,16 @@ $(BIN)/nightshift-simulator: $(OUT)/tests/simulator/main.o $(LIB_simulator) $(LI
 $(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BENCH_LOAD): $(OUT)/tests/bench/load.o $(LIB_common)
+	@mkdir -p $(dir $@)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# Numbers, not a test: what a job costs beside a direct call of the provider.
+.PHONY: bench-smoke
+bench-smoke: all $(BENCH_LOAD) | deps-run
+	$(Q)tests/bench/smoke
 
 # Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
