@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One producer process: what its parts share. */
+#ifndef PRODUCER_PRODUCER_H
+#define PRODUCER_PRODUCER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/address.h"
+#include "common/base/crypto.h"
+#include "common/base/option.h"
+
+struct auth;
+struct daemon;
+struct end_store;
+struct event_base;
+struct http_server;
+struct job_store;
+struct kafka_producer;
+struct key_store;
+struct pg;
+struct publisher;
+struct redis;
+struct settings;
+struct submit_store;
+struct watches;
+
+struct producer_settings {
+    char *listen;
+    int64_t max_body_bytes;
+    int64_t max_connections;
+    int64_t max_connections_per_ip;
+    char *tls_certificate;
+    char *tls_key;
+    char *pepper;                      /* secrets.pepper */
+    char *data_key;                    /* secrets.data_key */
+    struct option_list allow_networks; /* webhooks.allow_networks */
+};
+
+struct producer {
+    struct daemon *daemon;
+    struct event_base *base;
+    const struct producer_settings *options;
+    struct settings *settings; /* routes and prices; the newest */
+    uint8_t pepper[CRYPTO_KEY_SIZE];
+    uint8_t data_key[CRYPTO_KEY_SIZE]; /* seals webhook secrets */
+    struct network allow_networks[OPTION_LIST_MAX];
+    size_t allow_network_count;
+
+    /* One connection per duty, so that a slow batch delays no other duty. */
+    struct pg *intake_pg; /* submits; waits one second for a lock, keeps the clock */
+    struct pg *read_pg;   /* job reads, lists, events */
+    struct pg *api_pg;    /* keys, cancels, administration */
+    struct submit_store *submits;
+    struct job_store *jobs; /* on read_pg */
+    struct end_store *ends; /* on api_pg: queue_cancel */
+    struct key_store *keys; /* on api_pg */
+
+    struct kafka_producer *kafka;
+    struct redis *redis;
+    struct watches *watches;
+    struct publisher *publisher;
+    struct auth *auth;
+    struct http_server *server;
+    int64_t started_us;       /* monotonic */
+    struct event *drain_tick; /* while draining: looks whether all is answered */
+    int64_t drain_since_us;
+};
+
+#endif

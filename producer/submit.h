@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Submitting jobs: one by one over HTTP, and the same path for bulk lines and replays. */
+#ifndef PRODUCER_SUBMIT_H
+#define PRODUCER_SUBMIT_H
+
+#include <stddef.h>
+
+#include "common/base/err.h"
+#include "common/base/id.h"
+#include "common/model/job_submit.h"
+#include "producer/routes.h"
+
+/* How one submit went. */
+struct submit_outcome {
+    bool is_accepted;
+    bool is_replayed;    /* the idempotency key was known, with the same bytes */
+    struct job_new *job; /* accepted: with the id (of the first, when replayed) and all defaults, so
+                            that job_json_submitted gives the same bytes again; borrowed */
+    struct err err;      /* else: code, param, message */
+    int retry_after_s;   /* > 0: refused for now (409, 429, 503); x-should-retry: true */
+};
+
+typedef void submit_done_fn(const struct submit_outcome *outcome, void *arg);
+
+/* Stores a job that job_submit_read made (takes it over; tenant, key_id, idempotency_key and
+ * body_hash are set), and sends its ticket when it got the fast lane.  Gives the id, judges what
+ * depends on the time (run_at, deadline), and looks the idempotency key up when somebody was there
+ * first.  done is called exactly once, never from inside; the caller must outlive it.  False: too
+ * much is out (the job is freed, done will not be called): wait for one to end, or answer 503. */
+bool submit_job(struct producer *producer, struct job_new *job, submit_done_fn *done,
+                void *arg) MUST_CHECK;
+
+/* What job_submit_read needs to know of this process: routes, networks, the time. */
+struct job_rules submit_rules(const struct producer *producer);
+
+/* The fingerprint under an idempotency key: SHA-256 of METHOD SP PATH LF BODY. */
+void submit_fingerprint(const char *method_and_path, const void *body, size_t len, uint8_t out[32]);
+
+void submit_one(struct request_context *context); /* POST /v1/jobs */
+
+#endif
