@@ -6,13 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/base/address.h"
 #include "common/base/crypto.h"
-#include "common/base/option.h"
+#include "common/model/webhook_options.h"
 
 struct auth;
 struct daemon;
 struct end_store;
+struct event;
 struct event_base;
 struct http_server;
 struct job_store;
@@ -32,9 +32,8 @@ struct producer_settings {
     int64_t max_connections_per_ip;
     char *tls_certificate;
     char *tls_key;
-    char *pepper;                      /* secrets.pepper */
-    char *data_key;                    /* secrets.data_key */
-    struct option_list allow_networks; /* webhooks.allow_networks */
+    char *pepper; /* secrets.pepper */
+    struct webhook_settings webhooks;
 };
 
 struct producer {
@@ -43,9 +42,7 @@ struct producer {
     const struct producer_settings *options;
     struct settings *settings; /* routes and prices; the newest */
     uint8_t pepper[CRYPTO_KEY_SIZE];
-    uint8_t data_key[CRYPTO_KEY_SIZE]; /* seals webhook secrets */
-    struct network allow_networks[OPTION_LIST_MAX];
-    size_t allow_network_count;
+    struct webhook_policy webhooks; /* networks that are allowed, the data key */
 
     /* One connection per duty, so that a slow batch delays no other duty. */
     struct pg *intake_pg; /* submits; waits one second for a lock, keeps the clock */

@@ -36,6 +36,4 @@ struct job_rules submit_rules(const struct producer *producer);
 /* The fingerprint under an idempotency key: SHA-256 of METHOD SP PATH LF BODY. */
 void submit_fingerprint(const char *method_and_path, const void *body, size_t len, uint8_t out[32]);
 
-void submit_one(struct request_context *context); /* POST /v1/jobs */
-
 #endif

@@ -23,7 +23,7 @@ enum {
     QUEUED_DEFAULT = 4096,
     UNAVAILABLE_AFTER_DEFAULT_MS = 2000,
     STATEMENT_TIMEOUT_DEFAULT_MS = 15000,
-    LOCK_TIMEOUT_MS = 5000,
+    LOCK_TIMEOUT_DEFAULT_MS = 5000,
     IDLE_IN_TRANSACTION_MS = 10000,
     STALL_MARGIN_MS = 5000, /* past statement_timeout the server must have said something */
     CLOCK_EVERY_MS = 30000,
@@ -445,8 +445,9 @@ static void format_settings(struct pg *pg, const struct pg_options *options, int
              "-c idle_in_transaction_session_timeout=%d -c synchronous_commit=%s "
              "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off "
              "-c TimeZone=UTC",
-             timeout_ms, LOCK_TIMEOUT_MS, IDLE_IN_TRANSACTION_MS,
-             options->asynchronous_commit ? "off" : "on");
+             timeout_ms,
+             options->lock_timeout_ms ? options->lock_timeout_ms : LOCK_TIMEOUT_DEFAULT_MS,
+             IDLE_IN_TRANSACTION_MS, options->asynchronous_commit ? "off" : "on");
 }
 
 static bool pg_init(struct pg *pg, const struct pg_options *options, struct err *err)

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every handler of the table in routes.c, each in the file that is named for its noun. */
+#ifndef PRODUCER_HANDLERS_H
+#define PRODUCER_HANDLERS_H
+
+#include "producer/routes.h"
+
+/* submit.c, replay.c, status.c, list.c, cancel.c, result.c, probes.c */
+route_handler_fn submit_handle, replay_handle, status_handle, list_handle, cancel_handle,
+    result_handle, live_handle, ready_handle, metrics_handle;
+
+#endif
