@@ -20,7 +20,9 @@ struct provider {
     char *base_url; /* without trailing slash */
     char *api_key;  /* resolved secret; "" when none */
     int64_t connect_ms, first_byte_ms, idle_ms, total_ms;
-    int max_concurrency; /* 0: no limit */
+    int max_concurrency; /* of the whole daemon on this machine; 0: no limit */
+    char *prices;        /* its name in the price table */
+    bool is_free;
 };
 
 struct target {
