@@ -17,7 +17,6 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/io/daemon.h"
 #include "common/io/metrics.h"
 #include "common/model/worker_store.h"
 
@@ -83,7 +82,8 @@ static void ring(struct heartbeat *heartbeat)
 
 static bool loop_is_turning(const struct heartbeat *heartbeat)
 {
-    int64_t since_us = clock_monotonic_us() - daemon_last_tick_us(heartbeat->options.daemon);
+    const struct heartbeat_options *options = &heartbeat->options;
+    int64_t since_us = clock_monotonic_us() - options->last_turn_us(options->last_turn_arg);
 
     return since_us < LOOP_ALIVE_MS * US_PER_MS;
 }

@@ -9,7 +9,6 @@
 #include "common/base/id.h"
 #include "common/model/job.h"
 
-struct daemon;
 struct event_base;
 struct heartbeat;
 
@@ -17,7 +16,10 @@ struct heartbeat_options {
     const char *database_url;
     const char *name; /* of the worker, for people */
     int slots;
-    struct daemon *daemon; /* whose loop must turn, or no beat is sent */
+    /* When the loop last turned (monotonic): a loop that does not turn gets no beat.  Called in
+     * the thread. */
+    int64_t (*last_turn_us)(const void *arg);
+    const void *last_turn_arg;
     /* All of these run in the loop.  on_up: the row stands under this boot id, claims may begin.
      * on_lost: the row is gone, or no beat was confirmed for 5 s: nothing this process runs is
      * surely its own; on_up with a new id follows when the database answers again.  on_cancel: a
