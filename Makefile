@@ -62,12 +62,16 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/tes
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .DEFAULT_GOAL := all
+# These build on all cores unless told otherwise.
+ifeq ($(filter-out all programs tools demo up,$(or $(MAKECMDGOALS),all))$(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 .PHONY: all programs tools help
 all: programs tools
 
 # What each target needs of Debian's packages is installed when it is missing (deploy/local/deps):
 # targets take `| deps-run` and the like.  `kafka` also gets Apache Kafka, into build/kafka.
-DEPS := build run test lint fuzz kafka
+DEPS := build run demo test lint fuzz kafka
 .PHONY: deps $(DEPS:%=deps-%)
 deps:
 	$(Q)deploy/local/deps $(DEPS)
@@ -84,7 +88,7 @@ build/libraries.mk: deploy/local/deps Makefile
 	@mkdir -p build
 	$(Q)link=$$(pkg-config --libs $(LIBRARIES)) && compile=$$(pkg-config --cflags $(LIBRARIES)) && \
 	  printf 'LIBRARIES_LINK := %s\nLIBRARIES_COMPILE := %s\n' "$$link" "$$compile" > $@
-ifneq ($(filter-out clean help format deps deps-%,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean down help format deps deps-%,$(or $(MAKECMDGOALS),all)),)
 include build/libraries.mk
 endif
 programs: $(PROGRAMS)
@@ -165,5 +169,14 @@ unit/%: $(OUT)/tests/%
 .PHONY: unit
 unit: $(UNIT_TESTS)
 	$(Q)set -e; for t in $(UNIT_TESTS); do $$t; done
+
+# The first thing to look at; the stack that stays is in build/stack.
+.PHONY: demo up down
+demo: all | deps-demo
+	$(Q)deploy/local/demo
+up: all | deps-run
+	$(Q)deploy/local/hello
+down:
+	$(Q)deploy/local/stack down --dir build/stack
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

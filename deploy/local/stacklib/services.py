@@ -232,6 +232,8 @@ class Daemon(Service):
         environment = super().environment()
         for name in ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS"):
             environment.pop(name, None)
+        # For a user's file that keeps the simulator beside its own providers.
+        environment["SIMULATOR_URL"] = f"http://127.0.0.1:{self.stack.port('simulator')}"
         return environment
 
     def answers(self):
