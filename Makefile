@@ -10,6 +10,10 @@ endif
 FLAVOR ?= plain
 VERSION := 0.1.0
 PREFIX ?= /usr/local
+# All cores are used unless told otherwise (-j1).
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 ifeq ($(FLAVOR),plain)
 OUT := build/plain
@@ -62,10 +66,6 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/tes
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .DEFAULT_GOAL := all
-# These build on all cores unless told otherwise.
-ifeq ($(filter-out all programs tools demo up,$(or $(MAKECMDGOALS),all))$(filter -j%,$(MAKEFLAGS)),)
-MAKEFLAGS += -j$(shell nproc)
-endif
 .PHONY: all programs tools help
 all: programs tools
 
@@ -166,9 +166,102 @@ fuzzers: $(FUZZERS)
 unit/%: $(OUT)/tests/%
 	$(OUT)/tests/$*
 
-.PHONY: unit
+.PHONY: unit valgrind
 unit: $(UNIT_TESTS)
-	$(Q)set -e; for t in $(UNIT_TESTS); do $$t; done
+	$(Q)tests/run_unit $(FLAVOR) $(UNIT_TESTS)
+valgrind: $(UNIT_TESTS)
+	$(Q)tests/run_unit --under "valgrind -q --error-exitcode=9 --leak-check=full --trace-children=yes" \
+	  valgrind $(UNIT_TESTS)
+
+# Everything, with the total of all cases as the last line; tests/README.md says how to run a part.
+.PHONY: test integration chaos fuzz fuzz-run
+test:
+	$(Q)tests/run
+integration: | venv
+	$(Q)tests/run integration
+chaos:
+	$(Q)tests/run chaos
+FUZZ_SECONDS ?= 60
+fuzz: | deps-fuzz
+	$(Q)$(MAKE) --no-print-directory CC=clang FLAVOR=fuzz fuzz-run
+fuzz-run: $(FUZZERS)
+	$(Q)tests/run_fuzz $(FUZZ_SECONDS) $(FUZZERS)
+
+# The Python of the tests, in a place of its own.
+.PHONY: venv
+venv: build/venv/.made
+build/venv/.made: tests/requirements.txt
+	$(Q)deploy/local/deps test
+	$(SAY) VENV build/venv
+	$(Q)rm -rf build/venv && python3 -m venv build/venv
+	$(Q)build/venv/bin/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+# Lint: nothing is printed when all is well.
+C_SOURCES := $(wildcard common/*/*.c producer/*.c producer/*/*.c worker/*.c worker/*/*.c scheduler/*.c \
+  migrations/*.c tests/*/*.c deploy/local/*.c)
+C_HEADERS := $(wildcard common/*/*.h producer/*.h producer/*/*.h worker/*.h worker/*/*.h scheduler/*.h \
+  migrations/*.h tests/*/*.h)
+SCRIPTS := $(wildcard tests/run tests/run_* tests/check_* tests/*/run tests/bench/smoke .ci/run deploy/local/kafka/* \
+  deploy/local/stack deploy/local/demo deploy/local/hello deploy/local/deps)
+LINTS := lint-format lint-tidy lint-cppcheck lint-layers lint-python
+.PHONY: lint $(LINTS) format
+lint: | deps-build deps-lint
+	$(Q)$(MAKE) --no-print-directory $(LINTS)
+format: | deps-lint
+	$(Q)clang-format -i $(C_SOURCES) $(C_HEADERS)
+lint-format:
+	$(Q)clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS)
+# A file is looked at again when it, or a header it includes, has changed (its object was made anew).
+lint-tidy: $(C_SOURCES:%.c=build/lint/%.tidy)
+build/lint/%.tidy: $(OUT)/%.o .clang-tidy tests/.clang-tidy
+	@mkdir -p $(dir $@)
+	$(SAY) TIDY $*.c
+	$(Q)clang-tidy -quiet $*.c -- -std=gnu11 $(CPPFLAGS) $(filter-out -Werror,$(WARNINGS)) >$@.log 2>/dev/null || \
+	  { cat $@.log; exit 1; }
+	@mv $@.log $@
+lint-cppcheck:
+	$(Q)cppcheck -q -j2 --enable=warning,performance,portability --std=c11 -I. -D_GNU_SOURCE --inline-suppr \
+	  --suppressions-list=tests/cppcheck.txt --library=tests/cppcheck.cfg --error-exitcode=1 $(C_SOURCES)
+lint-layers:
+	$(Q)tests/check_layers
+lint-python:
+	$(Q)python3 -m compileall -q tests deploy/local
+	$(Q)for f in $(SCRIPTS); do case $$(head -1 $$f) in *python*) ;; \#!*) sh -n $$f || exit 1; continue ;; *) continue ;; esac; \
+	  python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' $$f || exit 1; done
+
+.PHONY: install
+install: programs
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+
+.PHONY: clean
+clean:
+	$(Q)rm -rf build/plain build/asan build/tsan build/fuzz build/lint build/nightshift-* build/libraries.mk
+
+define HELP
+make               build the programs into build/
+make demo          see it all at work, in a few minutes
+make up            start everything on this machine and leave it running
+make down          stop it
+make test          lint, unit tests, fuzzing, integration tests, a short chaos run
+make lint          format check, clang-tidy, cppcheck, include directions
+make format        let clang-format have its way
+make unit          unit tests (FLAVOR=asan for sanitizers); make unit/test_map for one
+make integration   integration tests on real Kafka
+make fuzz          every fuzz target for FUZZ_SECONDS=60
+make chaos         kill things at random under load, then check that nothing was lost
+make bench-smoke   what a job costs beside a bare client
+make valgrind      unit tests under valgrind
+make deps          install the Debian packages that are missing
+make install       PREFIX=/usr/local DESTDIR=
+make clean         remove what was built
+
+FLAVOR=plain|asan|tsan|fuzz picks the build folder, CC=gcc|clang the compiler, V=1 shows the commands.
+endef
+export HELP
+help:
+	@printf '%s\n' "$$HELP"
 
 # The first thing to look at; the stack that stays is in build/stack.
 .PHONY: demo up down
