@@ -23,7 +23,7 @@
 #include <event2/event.h>
 
 enum {
-    BEAT_MS = 2000,
+    BEAT_MS = 1000,        /* its answer carries cancels, which are to take at most two seconds */
     RETRY_MS = 500,        /* after a failure */
     LOST_AFTER_MS = 5000,  /* without a confirmed beat: before rescue comes, at 6 s */
     LOOP_ALIVE_MS = 1500,  /* a loop that did not turn for so long gets no beat */

@@ -140,9 +140,11 @@ PG_STATEMENT(claim_disown_statement,
              "UPDATE runs SET lease_until = now() - interval '1 s' "
              "WHERE job = $1::uuid AND run_token = $2::int8 AND worker = $3::uuid");
 
+/* The first thousand are kept, until somebody has looked and deletes them. */
 PG_STATEMENT(claim_keep_unreadable_statement,
              "INSERT INTO unreadable_tickets (topic, kafka_partition, kafka_offset, data) "
-             "VALUES ($1::text, $2::int4, $3::int8, $4::bytea) "
+             "SELECT $1::text, $2::int4, $3::int8, $4::bytea "
+             "WHERE (SELECT count(*) FROM (SELECT FROM unreadable_tickets LIMIT 1000) AS t) < 1000 "
              "ON CONFLICT DO NOTHING");
 
 struct claim_store {

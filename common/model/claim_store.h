@@ -81,7 +81,8 @@ bool claim_list_runs(struct claim_store *store, claim_run_fn *visit, void (*done
 /* Lets a run of this worker be rescued now (its lease ends): nobody here works on it. */
 void claim_disown(struct claim_store *store, struct id job, int64_t run_token);
 
-/* Keeps what was in a topic and is no ticket (its first 1 KiB), for people to look at. */
+/* Keeps what was in a topic and is no ticket (its first 1 KiB; a thousand of them), for people to
+ * look at. */
 void claim_keep_unreadable(struct claim_store *store, const char *topic, int partition,
                            int64_t offset, const void *data, size_t len);
 

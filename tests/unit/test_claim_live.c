@@ -447,6 +447,19 @@ static void test_unreadable_tickets_are_kept_once(void **state)
     assert_int_equal(sql_number("SELECT length(data) FROM unreadable_tickets"), 1024);
 }
 
+static void test_a_flood_of_unreadable_tickets_is_bounded(void **state)
+{
+    struct listed listed = {0};
+
+    (void)state;
+    sql_run("INSERT INTO unreadable_tickets SELECT 't', 1, n, '' FROM generate_series(1, 999) n");
+    for (int i = 0; i < 3; i++)
+        claim_keep_unreadable(store, "nightshift.low", 1, i, "x", 1);
+    assert_true(claim_list_runs(store, on_run, on_listed, &listed));
+    await_flag(&listed.is_done);
+    assert_int_equal(sql_number("SELECT count(*) FROM unreadable_tickets"), 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -473,6 +486,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_own_runs_are_listed_and_disowned, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unreadable_tickets_are_kept_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_flood_of_unreadable_tickets_is_bounded, set_up,
+                                        tear_down),
     };
 
     return cmocka_run_group_tests(tests, fixture_start, fixture_stop);
