@@ -322,6 +322,40 @@ CREATE TABLE audit (
     hash      bytea NOT NULL
 );
 
+-- What a row's hash covers: the hash before it and the fields as netstrings ("3:abc,"), so that no
+-- two rows can have the same bytes.
+CREATE FUNCTION audit_hash(prev_hash bytea, VARIADIC fields text[]) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT sha256(prev_hash || convert_to(string_agg(octet_length(field) || ':' || field || ',',
+                                                     '' ORDER BY n), 'UTF8'))
+    FROM unnest(fields) WITH ORDINALITY AS f(field, n)
+$$;
+
+-- Appends a row, in the transaction of the change that it tells of; one session at a time, so that
+-- the chain has no forks (a volatile function sees what was committed while it waited).
+CREATE FUNCTION audit_append(actor text, action text, object text, detail text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    last_seq bigint;
+    last_hash bytea;
+    made_at timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('nightshift audit'));
+    SELECT a.seq, a.hash INTO last_seq, last_hash FROM audit a ORDER BY a.seq DESC LIMIT 1;
+    last_seq := coalesce(last_seq, 0) + 1;
+    last_hash := coalesce(last_hash, decode(repeat('00', 32), 'hex'));
+    made_at := clock_timestamp();
+    INSERT INTO audit (seq, at, actor, action, object, detail, prev_hash, hash)
+    VALUES (last_seq, made_at, actor, action, object, detail, last_hash,
+            audit_hash(last_hash, last_seq::text,
+                       (extract(epoch FROM made_at) * 1000000)::bigint::text,
+                       actor, action, object, detail));
+    RETURN last_seq;
+END
+$$;
+
 -- Ids and partitions. -----------------------------------------------------------------------------
 
 -- The smallest UUIDv7 of a moment.

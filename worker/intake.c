@@ -31,7 +31,7 @@ enum {
     TAKE_MAX = 100,        /* tickets of one lane in one claim */
     IDLE_MS = 250,         /* this long without a ticket, then it looks for dealt rows */
     DEALT_PAUSE_MS = 1000, /* after a look that found none */
-    DEALT_MAX = 32,
+    DEALT_MAX = CLAIM_DEALT_MAX,
     SWEEP_MS = 30000,         /* between looks for runs that nobody here knows of */
     SWEEP_SOON_MS = 1000,     /* after a claim whose answer was lost */
     UNREADABLE_PER_TICK = 10, /* kept; the rest is only counted */
@@ -259,6 +259,18 @@ static void lane_unreserve(struct lane *lane)
         slots_give(&lane->intake->worker->slots, lane->priority);
 }
 
+static bool lane_wants_dealt(const struct lane *lane)
+{
+    int64_t now_us = clock_monotonic_us();
+    int64_t idle_since_us = kafka_consumer_idle_since_us(lane->consumer);
+
+    return lane->reserved == 0 && lane->outstanding == 0 && now_us >= lane->next_dealt_us &&
+           idle_since_us > 0 && now_us - idle_since_us >= IDLE_MS * US_PER_MS &&
+           may_claim(lane->intake);
+}
+
+static void lane_claim_dealt(struct lane *lane);
+
 static void on_dealt(enum claim_outcome outcome, struct claimed_job **jobs, size_t count, void *arg)
 {
     struct lane *lane = arg;
@@ -288,15 +300,8 @@ static void on_dealt(enum claim_outcome outcome, struct claimed_job **jobs, size
             : clock_monotonic_us() +
                   backoff_spread_ms(DEALT_PAUSE_MS, 20, backoff_random()) * US_PER_MS;
     intake_kick(intake);
-}
-
-static bool lane_wants_dealt(const struct lane *lane, int64_t now_us)
-{
-    int64_t idle_since_us = kafka_consumer_idle_since_us(lane->consumer);
-
-    return lane->reserved == 0 && lane->outstanding == 0 && now_us >= lane->next_dealt_us &&
-           idle_since_us > 0 && now_us - idle_since_us >= IDLE_MS * US_PER_MS &&
-           may_claim(lane->intake);
+    if (lane_wants_dealt(lane)) /* there may be more where that came from */
+        lane_claim_dealt(lane);
 }
 
 /* Lost tickets, lumpy partitions, rebalances, a broker that is away: all the same to us. */
@@ -382,7 +387,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     show_slots(intake);
     intake_kick(intake);
     for (int p = 0; p < PRIORITY_COUNT; p++)
-        if (!intake->is_stopped && lane_wants_dealt(&intake->lanes[p], now))
+        if (lane_wants_dealt(&intake->lanes[p]))
             lane_claim_dealt(&intake->lanes[p]);
     if (!intake->is_sweeping && now >= intake->next_sweep_us && may_claim(intake))
         sweep(intake);

@@ -97,8 +97,8 @@ static bool is_ready(const void *arg)
 
 /* --- SQL -------------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 3, 0))) static void
-run(struct pg_session *session, struct pg_result **result, const char *fmt, va_list args)
+static void PRINTF_LIKE(3, 0)
+    run(struct pg_session *session, struct pg_result **result, const char *fmt, va_list args)
 {
     char sql[SQL_MAX];
     struct err err = {0};
