@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small client of the HTTP API, with nothing but the standard library."""
 
+import datetime
 import http.client
 import json
 import time
@@ -44,7 +45,7 @@ class Api:
         if answer.status not in expected:
             raise Missed(f"{method} {path} to be answered {' or '.join(map(str, expected))}",
                          f"{answer.status} {text[:500].decode(errors='replace')}", "producer-1")
-        is_json = "json" in answer.headers.get("content-type", "")
+        is_json = answer.headers.get_content_type() == "application/json"
         return answer.status, answer.headers, json.loads(text) if text and is_json else text
 
     def exchange(self, method, path, data, headers, timeout_s):
@@ -81,7 +82,6 @@ class Api:
         data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         text = self.call("POST", "/v1/jobs/bulk", data, {"content-type": "application/x-ndjson"},
                          timeout_s=30, expected=(200,))[2]
-        text = text if isinstance(text, bytes) else json.dumps(text).encode()
         return [json.loads(line) for line in text.splitlines() if line.strip()]
 
     def list(self, **filters):
@@ -132,5 +132,6 @@ def read_events(answer):
 
 def moment(text):
     """Seconds since the epoch of an RFC 3339 time of the API, or None."""
-    from datetime import datetime
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
+    if not text:
+        return None
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

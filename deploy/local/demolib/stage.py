@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every scene stands on: the stack, a client with a tenant's key, the webhook sink, the screen."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,7 +148,6 @@ class Stage:
         return total
 
     def simulator(self, path):
-        import json
         return json.loads(fetch(self.env["SIMULATOR_URL"] + path))
 
 
