@@ -238,13 +238,32 @@ CREATE TABLE lanes (
 INSERT INTO lanes (priority, shard)
 SELECT p, s FROM generate_series(0, 2) AS p, generate_series(0, 7) AS s;
 
+-- Who leads the schedulers.  The epoch is the truth: every transaction of a leader starts with
+-- leadership_check().  The advisory lock that a leader holds only makes its death known sooner than
+-- its beat, which stops also when the process is frozen with its session, and the lock, alive.
 CREATE TABLE leadership (
-    name   text PRIMARY KEY,
-    epoch  bigint NOT NULL,
-    holder text NOT NULL,
-    since  timestamptz NOT NULL
-);
-INSERT INTO leadership VALUES ('scheduler', 0, '', 'epoch');
+    name     text PRIMARY KEY,
+    epoch    bigint NOT NULL,
+    holder   text NOT NULL,
+    since    timestamptz NOT NULL,
+    beat_at  timestamptz NOT NULL,
+    has_lock boolean NOT NULL
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+INSERT INTO leadership (name, epoch, holder, since, beat_at, has_lock)
+VALUES ('scheduler', 0, '', 'epoch', 'epoch', false);
+
+-- Fails with NS001 unless this is the epoch, and holds the next leader off until the transaction
+-- ends.  The leader's own beat may pass: FOR KEY SHARE, which only the epoch's FOR UPDATE stops.
+CREATE FUNCTION leadership_check(mine bigint) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM FROM leadership WHERE name = 'scheduler' AND epoch = mine FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'epoch % is over: another scheduler leads', mine USING ERRCODE = 'NS001';
+    END IF;
+END
+$$;
 
 CREATE TABLE idempotency (
     tenant     text NOT NULL,

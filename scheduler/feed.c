@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The feeder: deals waiting jobs into the topics, as many as the fleet can take. */
+#include "scheduler/feed.h"
+
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/io/metrics.h"
+#include "common/model/feed_store.h"
+#include "scheduler/fair.h"
+#include "scheduler/scheduler.h"
+
+enum { REPUBLISH_BATCH = 1000, RECALL_BATCH = 1000 };
+
+static const struct metric dealt_total = {
+    .name = "nightshift_dealt_total",
+    .type = METRIC_COUNTER,
+    .help = "Jobs that the feeder dealt.",
+    .labels = {"priority"},
+};
+
+static const struct metric republished_total = {
+    .name = "nightshift_republished_total",
+    .type = METRIC_COUNTER,
+    .help = "Tickets sent again because nobody had claimed their job for a minute.",
+    .labels = {"priority"},
+};
+
+static const struct log_context log_feed = {.component = "feed"};
+
+/* --- feed ------------------------------------------------------------------------------------- */
+
+static void publish_rows(struct scheduler *scheduler, const struct pg_result *result,
+                         const struct metric *metric)
+{
+    struct ticket ticket;
+    enum priority priority;
+
+    for (int row = 0; row < pg_rows(result); row++) {
+        feed_ticket_read(result, row, &ticket, &priority);
+        metric_add(metric, METRIC_LABELS(priority_name(priority)), 1);
+        scheduler->publish(scheduler, &ticket, priority);
+    }
+}
+
+/* What the pass knows between its three questions. */
+struct feed_pass {
+    struct task *task;
+    int room[PRIORITY_COUNT];
+};
+
+static void pass_end(struct feed_pass *pass, const struct pg_reply *failed)
+{
+    struct task *task = pass->task;
+
+    free(pass);
+    task_end(task, failed, false);
+}
+
+static void on_dealt(const struct pg_reply *reply, void *arg)
+{
+    struct feed_pass *pass = arg;
+
+    if (reply->status == PG_OK)
+        publish_rows(pass->task->scheduler, reply->result, &dealt_total);
+    pass_end(pass, reply->status == PG_OK ? NULL : reply);
+}
+
+static void deal(struct feed_pass *pass, const struct pg_result *result)
+{
+    int count = pg_rows(result);
+    struct feed_candidate *candidates = calloc((size_t)count, sizeof(*candidates));
+    const struct feed_candidate *picks[FEED_BATCH_MAX];
+    size_t picked = 0;
+
+    for (int row = 0; candidates && row < count; row++)
+        feed_candidate_read(result, row, &candidates[row]);
+    if (candidates)
+        picked = fair_pick(candidates, (size_t)count, pass->room, picks);
+    if (picked > 0)
+        feed_deal(pass->task->scheduler->feed_pg, pass->task->epoch, picks, picked, on_dealt, pass);
+    else
+        pass_end(pass, NULL);
+    free(candidates);
+}
+
+static void on_candidates(const struct pg_reply *reply, void *arg)
+{
+    if (reply->status != PG_OK)
+        pass_end(arg, reply);
+    else if (pg_rows(reply->result) == 0)
+        pass_end(arg, NULL);
+    else
+        deal(arg, reply->result);
+}
+
+static bool has_work(const struct feed_look *look, const int room[PRIORITY_COUNT])
+{
+    for (int p = 0; p < PRIORITY_COUNT; p++)
+        if (room[p] > 0 && look->of[p].has_backlog)
+            return true;
+    return false;
+}
+
+static void on_looked(const struct pg_reply *reply, void *arg)
+{
+    struct feed_pass *pass = arg;
+    struct scheduler *scheduler = pass->task->scheduler;
+    struct feed_look look;
+
+    if (reply->status != PG_OK || !feed_look_read(reply->result, &look)) {
+        pass_end(pass, reply);
+        return;
+    }
+    scheduler->has_paused_tenants = look.has_paused_tenants;
+    fair_room(&look, pass->room);
+    if (has_work(&look, pass->room))
+        feed_candidates(scheduler->feed_pg, pass->room, on_candidates, pass);
+    else
+        pass_end(pass, NULL);
+}
+
+void feed_run(struct task *task)
+{
+    struct feed_pass *pass = calloc(1, sizeof(*pass));
+
+    if (!pass) {
+        task_end(task, NULL, false);
+        return;
+    }
+    pass->task = task;
+    feed_look(task->scheduler->feed_pg, on_looked, pass);
+}
+
+/* --- lanes ------------------------------------------------------------------------------------ */
+
+static void on_task_done(const struct pg_reply *reply, void *arg)
+{
+    task_end(arg, reply->status == PG_OK ? NULL : reply, false);
+}
+
+static void on_lanes_looked(const struct pg_reply *reply, void *arg)
+{
+    struct task *task = arg;
+    int64_t credits[PRIORITY_COUNT];
+    struct feed_look look;
+
+    if (reply->status != PG_OK || !feed_look_read(reply->result, &look)) {
+        task_end(task, reply, false);
+        return;
+    }
+    fair_credits(&look, credits);
+    feed_grant(task->scheduler->feed_pg, task->epoch, credits, on_task_done, task);
+}
+
+void feed_lanes_run(struct task *task)
+{
+    feed_look(task->scheduler->feed_pg, on_lanes_looked, task);
+}
+
+/* --- recall and republish --------------------------------------------------------------------- */
+
+static void on_recalled(const struct pg_reply *reply, void *arg)
+{
+    int rows = reply->status == PG_OK ? pg_rows(reply->result) : 0;
+
+    if (rows > 0)
+        log_info(&log_feed, "took back what was dealt of paused tenants: jobs=%d", rows);
+    task_end(arg, reply->status == PG_OK ? NULL : reply, rows == RECALL_BATCH);
+}
+
+void feed_recall_run(struct task *task)
+{
+    if (task->scheduler->has_paused_tenants)
+        feed_recall(task->scheduler->feed_pg, task->epoch, RECALL_BATCH, on_recalled, task);
+    else
+        task_end(task, NULL, false);
+}
+
+static void on_republished(const struct pg_reply *reply, void *arg)
+{
+    struct task *task = arg;
+    int rows = reply->status == PG_OK ? pg_rows(reply->result) : 0;
+
+    if (rows > 0) {
+        log_info(&log_feed, "sending tickets again: tickets=%d", rows);
+        publish_rows(task->scheduler, reply->result, &republished_total);
+    }
+    task_end(task, reply->status == PG_OK ? NULL : reply, rows == REPUBLISH_BATCH);
+}
+
+void feed_republish_run(struct task *task)
+{
+    feed_republish(task->scheduler->feed_pg, task->epoch, REPUBLISH_BATCH, on_republished, task);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nightshift-scheduler: starts the parts in order, and ends them. */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/io/daemon.h"
+#include "common/io/kafka.h"
+#include "common/io/pg.h"
+#include "common/model/schema_store.h"
+#include "common/model/store.h"
+#include "scheduler/leader.h"
+#include "scheduler/prepare.h"
+#include "scheduler/scheduler.h"
+#include "scheduler/tasks.h"
+
+enum { FLUSH_MS = 2000, UPKEEP_TIMEOUT_MS = 60000, HOST_SIZE = 64 };
+
+static const struct option options[] = {
+    {.name = "scheduler.retention_days",
+     .type = OPTION_INT,
+     .offset = offsetof(struct scheduler_settings, retention_days),
+     .fallback = "60",
+     .unit = "days",
+     .min = 30,
+     .max = 36500,
+     .help = "How long ended jobs, their events and their calls are kept."},
+};
+
+/* A scheduler and what only its start and end need. */
+struct program {
+    struct scheduler scheduler;
+    struct prepare *prepare;
+};
+
+/* A ticket that is lost costs two seconds: then the dealt row is taken directly. */
+static void publish(struct scheduler *scheduler, const struct ticket *ticket,
+                    enum priority priority)
+{
+    char text[TICKET_TEXT_MAX];
+    size_t len = ticket_write(ticket, text);
+
+    if (!kafka_produce(scheduler->producer, topic_name(priority), text, len, NULL, NULL))
+        log_debug(NULL, "ticket not published: the broker is away");
+}
+
+static bool is_ready(char *why, size_t size, void *arg)
+{
+    struct program *program = arg;
+
+    if (!leader_is_connected(program->scheduler.leader)) {
+        snprintf(why, size, "no connection to the database");
+        return false;
+    }
+    return prepare_is_ready(program->prepare, why, size);
+}
+
+static void on_leading(bool is_leading, void *arg)
+{
+    struct scheduler *scheduler = arg;
+
+    if (is_leading && scheduler->tasks)
+        tasks_wake(scheduler->tasks);
+}
+
+static bool connect_duties(struct scheduler *scheduler, const char *url, struct err *err)
+{
+    struct pg_options feed = {.url = url, .duty = "feed", .asynchronous_commit = true};
+    struct pg_options rescue = {.url = url, .duty = "rescue"};
+    struct pg_options upkeep = {
+        .url = url, .duty = "upkeep", .statement_timeout_ms = UPKEEP_TIMEOUT_MS};
+
+    scheduler->feed_pg = pg_new(scheduler->base, &feed, err);
+    scheduler->rescue_pg = scheduler->feed_pg ? pg_new(scheduler->base, &rescue, err) : NULL;
+    scheduler->upkeep_pg = scheduler->rescue_pg ? pg_new(scheduler->base, &upkeep, err) : NULL;
+    return scheduler->upkeep_pg != NULL;
+}
+
+static bool start_leader(struct scheduler *scheduler, const char *url, struct err *err)
+{
+    char host[HOST_SIZE] = "", holder[HOST_SIZE + 16];
+    struct leader_options leader = {
+        .url = url, .holder = holder, .on_change = on_leading, .arg = scheduler};
+
+    gethostname(host, sizeof(host) - 1);
+    snprintf(holder, sizeof(holder), "%s/%d", host, (int)getpid());
+    scheduler->leader = leader_new(scheduler->base, &leader, err);
+    return scheduler->leader != NULL;
+}
+
+static bool start_kafka(struct program *program, const struct daemon_settings *common,
+                        struct err *err)
+{
+    struct scheduler *scheduler = &program->scheduler;
+    struct kafka_options kafka = {
+        .brokers = common->kafka_brokers,
+        .profile = strcmp(common->broker_profile, "embedded") == 0 ? KAFKA_EMBEDDED : KAFKA_REAL,
+        .client_id = "nightshift-scheduler",
+    };
+
+    scheduler->producer = kafka_producer_new(scheduler->base, &kafka, err);
+    if (!scheduler->producer)
+        return false;
+    kafka_producer_warm(scheduler->producer, topic_names, PRIORITY_COUNT);
+    program->prepare = prepare_start(common->database_url, &kafka, err);
+    return program->prepare != NULL;
+}
+
+/* Connections first: what still waits on them is answered now, to tasks that are still there. */
+static void release(struct program *program)
+{
+    struct scheduler *scheduler = &program->scheduler;
+
+    prepare_free(program->prepare);
+    if (scheduler->feed_pg)
+        pg_free(scheduler->feed_pg);
+    if (scheduler->rescue_pg)
+        pg_free(scheduler->rescue_pg);
+    if (scheduler->upkeep_pg)
+        pg_free(scheduler->upkeep_pg);
+    leader_free(scheduler->leader);
+    tasks_free(scheduler->tasks);
+    if (scheduler->producer)
+        kafka_producer_free(scheduler->producer, FLUSH_MS);
+    free(program);
+}
+
+static bool start(struct daemon *daemon, struct err *err)
+{
+    const struct daemon_settings *common = daemon_common(daemon);
+    struct program *program;
+    struct scheduler *scheduler;
+
+    if (schema_check(common->database_url, err) == SCHEMA_OLD)
+        return false;
+    program = calloc(1, sizeof(*program));
+    if (!program)
+        return err_set(err, "start: out of memory");
+    scheduler = &program->scheduler;
+    scheduler->daemon = daemon;
+    scheduler->base = daemon_base(daemon);
+    scheduler->options = daemon_settings(daemon);
+    scheduler->publish = publish;
+    store_declare_metrics();
+    if (connect_duties(scheduler, common->database_url, err) &&
+        start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err)) {
+        scheduler->tasks = tasks_new(scheduler, task_table, task_table_count);
+        daemon_set_data(daemon, program);
+        daemon_set_ready_check(daemon, is_ready, program);
+        if (scheduler->tasks)
+            return true;
+        err_set(err, "start the tasks: out of memory");
+    }
+    release(program);
+    return false;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void on_resigned(void *arg)
+{
+    struct scheduler *scheduler = arg;
+
+    daemon_finish(scheduler->daemon);
+}
+
+static void on_idle(void *arg)
+{
+    struct scheduler *scheduler = arg;
+
+    leader_resign(scheduler->leader, on_resigned, scheduler);
+}
+
+static void drain(struct daemon *daemon)
+{
+    struct program *program = daemon_data(daemon);
+
+    tasks_stop(program->scheduler.tasks, on_idle, &program->scheduler);
+}
+
+static void stop(struct daemon *daemon)
+{
+    release(daemon_data(daemon));
+}
+
+int main(int argc, char **argv)
+{
+    static const struct daemon_spec spec = {
+        .name = "nightshift-scheduler",
+        .summary = "feeds waiting jobs to the workers, rescues, expires and tidies up",
+        .options = options,
+        .option_count = sizeof(options) / sizeof(options[0]),
+        .settings_size = sizeof(struct scheduler_settings),
+        .start = start,
+        .drain = drain,
+        .stop = stop,
+    };
+
+    return daemon_main(&spec, argc, argv);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of what the scheduler does, and when: name, period, who may, function. */
+#ifndef SCHEDULER_TASKS_H
+#define SCHEDULER_TASKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/io/pg.h"
+
+struct scheduler;
+struct task;
+
+/* Begins one pass, which ends with exactly one task_end, now or later. */
+typedef void task_fn(struct task *task);
+
+struct task_spec {
+    const char *name; /* as in metrics and logs */
+    int period_ms;    /* from start to start */
+    bool needs_leader;
+    task_fn *fn;
+};
+
+extern const struct task_spec task_table[];
+extern const size_t task_table_count;
+
+/* One task of one process.  Passes of a task never overlap. */
+struct task {
+    const struct task_spec *spec;
+    struct scheduler *scheduler;
+    struct event *timer; /* NULL: only task_start starts it (tests) */
+    int64_t epoch;       /* of the pass; 0 where no leader is needed */
+    int64_t started_us;
+    bool is_running;
+    bool has_failed; /* the last pass did */
+};
+
+/* Begins a pass, unless one runs or the task needs a leader that we are not. */
+void task_start(struct task *task);
+
+/* The pass is over.  reply is that of the statement which failed, or NULL: all went well.
+ * has_more: there is work for another pass at once.  A pass that failed, and one that was slow, is
+ * followed by a longer pause: no task uses more than a third of its connection. */
+void task_end(struct task *task, const struct pg_reply *reply, bool has_more);
+
+struct tasks;
+
+/* Starts the timers of the table.  Freed after the connections that passes wait for. */
+struct tasks *tasks_new(struct scheduler *scheduler, const struct task_spec *table, size_t count);
+void tasks_free(struct tasks *tasks);
+
+/* We lead now: what needs that is done at once. */
+void tasks_wake(struct tasks *tasks);
+
+/* Begins no more passes; idle is called once, from the loop, when none runs. */
+void tasks_stop(struct tasks *tasks, void (*idle)(void *arg), void *arg);
+
+#endif
