@@ -302,6 +302,8 @@ CREATE TABLE deliveries (
     ended_at   timestamptz
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE state = 'waiting';
+-- A lane is an endpoint, or all job URLs of a tenant: a claim steps from lane to lane.
+CREATE INDEX deliveries_lane ON deliveries (tenant, coalesce(endpoint, ''), next_at) WHERE state = 'waiting';
 CREATE INDEX deliveries_tenant ON deliveries (tenant, id);
 CREATE INDEX deliveries_job ON deliveries (job);
 

@@ -150,6 +150,13 @@ bool address_is_allowed(const struct sockaddr *address, const struct network *al
     return take_bytes(address, bytes) && bytes_are_allowed(bytes, allow, count);
 }
 
+bool networks_have(const struct network *networks, size_t count, const struct sockaddr *address)
+{
+    uint8_t bytes[16];
+
+    return take_bytes(address, bytes) && any_has(networks, count, bytes);
+}
+
 /* Clears what lies past the network's bits, so that "10.1.2.3/8" means 10.0.0.0/8. */
 static void clear_host_bits(struct network *network)
 {

@@ -23,6 +23,10 @@ bool network_parse(const char *text, struct network *out, struct err *err) MUST_
 bool address_is_allowed(const struct sockaddr *address, const struct network *allow,
                         size_t count) MUST_CHECK;
 
+/* Does one of the networks hold the address? */
+bool networks_have(const struct network *networks, size_t count,
+                   const struct sockaddr *address) MUST_CHECK;
+
 /* Is host (of a URL, IPv6 with or without brackets) an IP literal, in any notation a C library
  * would accept ("127.1", "0x7f000001", "2130706433")?  Then *out is filled. */
 bool address_from_literal(const char *host, struct sockaddr_storage *out) MUST_CHECK;
