@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state of the system, and its pauses: /admin/v1/queues, workers, providers, pause, resume. */
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/id.h"
+#include "common/base/json.h"
+#include "common/base/str.h"
+#include "common/model/job.h"
+#include "common/model/pause_store.h"
+#include "common/model/settings.h"
+#include "common/model/system_store.h"
+#include "producer/admin.h"
+#include "producer/admin_handlers.h"
+#include "producer/producer.h"
+#include "producer/reply.h"
+
+enum { PAUSE_NAME_MAX = 256 };
+
+/* --- queues and workers ----------------------------------------------------------------------- */
+
+static void on_queues(const struct admin_reply *reply, void *arg)
+{
+    struct request_context *context = arg;
+    struct queue_info queue;
+    struct buf body;
+
+    if (admin_refused(context, reply->outcome, "", ""))
+        return;
+    admin_list_begin(&body);
+    for (int row = 0; row < reply->count; row++) {
+        queue_info_read(reply, row, &queue);
+        admin_list_item(&body);
+        admin_put_text(&body, "object", "queue");
+        admin_put_text(&body, "priority", priority_name(queue.priority));
+        admin_put_int(&body, "queued", queue.queued);
+        admin_put_int(&body, "running", queue.running);
+        admin_put_int(&body, "oldest_waiting_ms", queue.oldest_waiting_us / US_PER_MS);
+        admin_put_bool(&body, "paused", queue.is_paused);
+        buf_putc(&body, '}');
+    }
+    admin_list_end(&body);
+    buf_putc(&body, '}');
+    reply_json(context->http, 200, &body);
+}
+
+void queues_handle(struct request_context *context)
+{
+    if (admin_params(context, NULL, 0))
+        admin_started(context, queue_list(context->producer->api_pg, on_queues, context));
+}
+
+static void put_worker(struct buf *out, const struct worker_info *worker)
+{
+    char id[ID_TEXT_SIZE];
+
+    id_format(worker->id, "", id);
+    admin_put_text(out, "id", id);
+    admin_put_text(out, "object", "worker");
+    admin_put_text(out, "name", worker->name);
+    admin_put_int(out, "slots", worker->slots);
+    admin_put_name(out, "used");
+    buf_putc(out, '{');
+    for (int i = 0; i < PRIORITY_COUNT; i++)
+        admin_put_int(out, priority_name((enum priority)i), worker->used[i]);
+    buf_putc(out, '}');
+    admin_put_bool(out, "draining", worker->is_draining);
+    admin_put_bool(out, "alive", worker->is_alive);
+    admin_put_time(out, "started_at", worker->started_at_us);
+    admin_put_time(out, "beat_at", worker->beat_at_us);
+}
+
+static void on_workers(const struct admin_reply *reply, void *arg)
+{
+    struct request_context *context = arg;
+    struct worker_info worker;
+    struct buf body;
+
+    if (admin_refused(context, reply->outcome, "", ""))
+        return;
+    admin_list_begin(&body);
+    for (int row = 0; row < reply->count; row++) {
+        worker_info_read(reply, row, &worker);
+        admin_list_item(&body);
+        put_worker(&body, &worker);
+        buf_putc(&body, '}');
+    }
+    admin_list_end(&body);
+    buf_putc(&body, '}');
+    reply_json(context->http, 200, &body);
+}
+
+void workers_handle(struct request_context *context)
+{
+    if (admin_params(context, NULL, 0))
+        admin_started(context, worker_list(context->producer->api_pg, on_workers, context));
+}
+
+/* --- providers -------------------------------------------------------------------------------- */
+
+static bool is_paused(const struct admin_reply *pauses, const char *name)
+{
+    struct pause pause;
+
+    for (int row = 0; row < pauses->count; row++) {
+        pause_read(pauses, row, &pause);
+        if (strcmp(pause.name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void put_provider(struct buf *out, const struct provider *provider, bool paused)
+{
+    admin_put_text(out, "name", provider->name);
+    admin_put_text(out, "object", "provider");
+    admin_put_text(out, "format", provider->format);
+    admin_put_text(out, "base_url", provider->base_url);
+    if (provider->max_concurrency > 0)
+        admin_put_int(out, "max_concurrency", provider->max_concurrency);
+    else
+        admin_put_text(out, "max_concurrency", NULL);
+    admin_put_text(out, "state", paused ? "paused" : "open");
+    admin_put_bool(out, "paused", paused);
+}
+
+static void on_provider_pauses(const struct admin_reply *reply, void *arg)
+{
+    struct request_context *context = arg;
+    const struct provider *providers;
+    size_t count = settings_providers(context->producer->settings, &providers);
+    struct buf body;
+
+    if (admin_refused(context, reply->outcome, "", ""))
+        return;
+    admin_list_begin(&body);
+    for (size_t i = 0; i < count; i++) {
+        admin_list_item(&body);
+        put_provider(&body, &providers[i], is_paused(reply, providers[i].name));
+        buf_putc(&body, '}');
+    }
+    admin_list_end(&body);
+    buf_putc(&body, '}');
+    reply_json(context->http, 200, &body);
+}
+
+void providers_handle(struct request_context *context)
+{
+    if (admin_params(context, NULL, 0))
+        admin_started(context, pause_list(context->producer->api_pg, "provider", on_provider_pauses,
+                                          context));
+}
+
+/* --- pause and resume ------------------------------------------------------------------------- */
+
+static const char *const kinds[] = {"priority", "tenant", "provider"};
+enum { KIND_PRIORITY, KIND_TENANT, KIND_PROVIDER, KIND_COUNT };
+
+static void on_pause(const struct admin_reply *reply, void *arg)
+{
+    struct request_context *context = arg;
+    struct pause pause;
+    struct buf body;
+
+    if (admin_refused(context, reply->outcome, "no tenant has this id", ""))
+        return;
+    pause_read(reply, 0, &pause);
+    buf_init(&body, ADMIN_ANSWER_MAX);
+    buf_putc(&body, '{');
+    admin_put_text(&body, "object", "pause");
+    admin_put_text(&body, pause.kind, pause.name);
+    admin_put_bool(&body, "paused", pause.created_at_us > 0);
+    admin_put_time(&body, "created_at", pause.created_at_us);
+    buf_putc(&body, '}');
+    reply_json(context->http, 200, &body);
+}
+
+static const char *nearest_provider(const struct settings *settings, const char *name, bool *known)
+{
+    const char *names[PROVIDERS_MAX];
+    const struct provider *providers;
+    size_t count = settings_providers(settings, &providers);
+
+    *known = false;
+    for (size_t i = 0; i < count; i++) {
+        names[i] = providers[i].name;
+        *known |= strcmp(names[i], name) == 0;
+    }
+    return str_nearest(name, names, count);
+}
+
+/* Only what exists can be paused; what was paused can be resumed also when it is gone. */
+static bool judge_name(const struct request_context *context, int kind, const char *name,
+                       struct err *err)
+{
+    enum priority priority;
+    const char *nearest;
+    bool is_known;
+
+    if (kind == KIND_PRIORITY && !priority_parse(name, &priority))
+        return err_input(err, "invalid_value", "priority",
+                         "priority: expected \"high\", \"normal\" or \"low\"");
+    if (kind != KIND_PROVIDER)
+        return true;
+    nearest = nearest_provider(context->producer->settings, name, &is_known);
+    if (is_known)
+        return true;
+    return err_input(
+        err, "invalid_value", "provider", "provider: the configuration has none of this name%s%s%s",
+        nearest ? " (did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?)" : "");
+}
+
+/* Exactly one of the three. */
+static bool read_pause(const json_t *body, int *kind, const char **name, struct err *err)
+{
+    *kind = -1;
+    for (int i = 0; i < KIND_COUNT; i++) {
+        const char *value = NULL;
+
+        if (!json_read_string(body, "", kinds[i], PAUSE_NAME_MAX, &value, err))
+            return false;
+        if (!value)
+            continue;
+        if (*kind >= 0)
+            return err_input(err, "invalid_value", kinds[i],
+                             "expected one of priority, tenant and provider, got two");
+        *kind = i;
+        *name = value;
+    }
+    if (*kind < 0)
+        return err_input(err, "missing_field", "priority",
+                         "expected one of priority, tenant and provider");
+    return true;
+}
+
+static void pause_or_resume(struct request_context *context, bool is_pause)
+{
+    json_t *body = admin_body(context, kinds, KIND_COUNT);
+    const char *name = NULL;
+    struct err err = {0};
+    char actor[ADMIN_ACTOR_SIZE];
+    int kind = -1;
+
+    if (!body)
+        return;
+    admin_actor(context, actor);
+    if (!read_pause(body, &kind, &name, &err) ||
+        (is_pause && !judge_name(context, kind, name, &err)))
+        reply_err(context->http, &err);
+    else if (is_pause)
+        admin_started(context, pause_set(context->producer->api_pg, kinds[kind], name, actor,
+                                         on_pause, context));
+    else
+        admin_started(context, pause_lift(context->producer->api_pg, kinds[kind], name, actor,
+                                          on_pause, context));
+    json_decref(body);
+}
+
+void pause_handle(struct request_context *context)
+{
+    pause_or_resume(context, true);
+}
+
+void resume_handle(struct request_context *context)
+{
+    pause_or_resume(context, false);
+}
