@@ -105,7 +105,7 @@ class Process:
             grown = bool(below)
         return members
 
-    def signal(self, number):
+    def send(self, number):
         for pid in sorted(self.family()):
             try:
                 os.kill(pid, number)
@@ -113,10 +113,10 @@ class Process:
                 pass
 
     def stop(self):
-        self.signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def cont(self):
-        self.signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
 
     def ask(self, number):
         """The signal to the parent alone, once."""

@@ -175,8 +175,11 @@ webhooks:
         if done.returncode:
             raise StackError(f"nightshift-migrate failed: {done.stderr.strip()}")
         if "admin_key" not in self.state:
+            # Not defaults.yaml: its database_url, of the daemons' role, would win.
+            self.write(("config", "migrate.yaml"),
+                       f"secrets: {{pepper: \"file:{self.path('secrets', 'pepper')}\"}}\n")
             done = subprocess.run([*command, "--create-admin-key", "stack", "--config",
-                                   self.path("config", "defaults.yaml")],
+                                   self.path("config", "migrate.yaml")],
                                   env=environment, capture_output=True, text=True, check=False)
             keys = [word for word in done.stdout.split() if word.startswith("ns_")]
             if done.returncode or len(keys) != 1:
