@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nightshift-scheduler: starts the parts in order, and ends them. */
+#include <event2/event.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/io/daemon.h"
 #include "common/io/kafka.h"
 #include "common/io/pg.h"
 #include "common/model/schema_store.h"
 #include "common/model/store.h"
+#include "common/model/webhook_sender.h"
 #include "scheduler/leader.h"
 #include "scheduler/prepare.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/tasks.h"
 
-enum { FLUSH_MS = 2000, UPKEEP_TIMEOUT_MS = 60000, HOST_SIZE = 64 };
+enum { FLUSH_MS = 2000, UPKEEP_TIMEOUT_MS = 60000, HOST_SIZE = 64, DRAIN_LOOK_MS = 20 };
 
 static const struct option options[] = {
     {.name = "scheduler.retention_days",
@@ -28,12 +31,15 @@ static const struct option options[] = {
      .min = 30,
      .max = 36500,
      .help = "How long ended jobs, their events and their calls are kept."},
+    WEBHOOK_OPTIONS(struct scheduler_settings, webhooks),
 };
 
 /* A scheduler and what only its start and end need. */
 struct program {
     struct scheduler scheduler;
     struct prepare *prepare;
+    struct event *drain_tick; /* looks whether the last webhooks are out */
+    int64_t drain_since_us;
 };
 
 /* A ticket that is lost costs two seconds: then the dealt row is taken directly. */
@@ -115,6 +121,9 @@ static void release(struct program *program)
     struct scheduler *scheduler = &program->scheduler;
 
     prepare_free(program->prepare);
+    if (program->drain_tick)
+        event_free(program->drain_tick);
+    webhook_sender_free(scheduler->webhooks);
     if (scheduler->feed_pg)
         pg_free(scheduler->feed_pg);
     if (scheduler->rescue_pg)
@@ -126,6 +135,14 @@ static void release(struct program *program)
     if (scheduler->producer)
         kafka_producer_free(scheduler->producer, FLUSH_MS);
     free(program);
+}
+
+static bool start_webhooks(struct scheduler *scheduler, struct err *err)
+{
+    webhook_sender_declare_metrics();
+    scheduler->webhooks =
+        webhook_sender_start(scheduler->daemon, &scheduler->options->webhooks, err);
+    return scheduler->webhooks != NULL;
 }
 
 static bool start(struct daemon *daemon, struct err *err)
@@ -146,7 +163,8 @@ static bool start(struct daemon *daemon, struct err *err)
     scheduler->publish = publish;
     store_declare_metrics();
     if (connect_duties(scheduler, common->database_url, err) &&
-        start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err)) {
+        start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err) &&
+        start_webhooks(scheduler, err)) {
         scheduler->tasks = tasks_new(scheduler, task_table, task_table_count);
         daemon_set_data(daemon, program);
         daemon_set_ready_check(daemon, is_ready, program);
@@ -160,11 +178,30 @@ static bool start(struct daemon *daemon, struct err *err)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+/* What is in flight may end until the grace is over; the rest is sent again by somebody else. */
+static void on_drain_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct program *program = arg;
+    struct daemon *daemon = program->scheduler.daemon;
+    int64_t grace_us = daemon_common(daemon)->drain_ms * US_PER_MS;
+
+    (void)fd, (void)what;
+    if (webhook_sender_outstanding(program->scheduler.webhooks) > 0 &&
+        clock_monotonic_us() - program->drain_since_us < grace_us)
+        return;
+    event_del(program->drain_tick);
+    daemon_finish(daemon);
+}
+
 static void on_resigned(void *arg)
 {
     struct scheduler *scheduler = arg;
+    struct program *program = daemon_data(scheduler->daemon);
+    const struct timeval period = {.tv_usec = DRAIN_LOOK_MS * 1000};
 
-    daemon_finish(scheduler->daemon);
+    program->drain_tick = event_new(scheduler->base, -1, EV_PERSIST, on_drain_tick, program);
+    if (!program->drain_tick || event_add(program->drain_tick, &period) != 0)
+        daemon_finish(scheduler->daemon);
 }
 
 static void on_idle(void *arg)
@@ -178,7 +215,27 @@ static void drain(struct daemon *daemon)
 {
     struct program *program = daemon_data(daemon);
 
+    program->drain_since_us = clock_monotonic_us();
+    webhook_sender_drain(program->scheduler.webhooks);
     tasks_stop(program->scheduler.tasks, on_idle, &program->scheduler);
+}
+
+static void reload(struct daemon *daemon, const struct config *config, const void *settings)
+{
+    struct program *program = daemon_data(daemon);
+    const struct scheduler_settings *fresh = settings;
+
+    (void)config;
+    webhook_sender_reload(program->scheduler.webhooks, &fresh->webhooks);
+}
+
+static bool check(const struct config *config, const void *settings, FILE *out, struct err *err)
+{
+    const struct scheduler_settings *fresh = settings;
+
+    (void)config;
+    (void)out;
+    return webhook_settings_check(&fresh->webhooks, err);
 }
 
 static void stop(struct daemon *daemon)
@@ -188,14 +245,19 @@ static void stop(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
+    static const char *const known[] = {"secrets.*"}; /* the other daemons' ones */
     static const struct daemon_spec spec = {
         .name = "nightshift-scheduler",
         .summary = "feeds waiting jobs to the workers, rescues, expires and tidies up",
         .options = options,
         .option_count = sizeof(options) / sizeof(options[0]),
         .settings_size = sizeof(struct scheduler_settings),
+        .known = known,
+        .known_count = sizeof(known) / sizeof(known[0]),
+        .check = check,
         .start = start,
         .drain = drain,
+        .reload = reload,
         .stop = stop,
     };
 

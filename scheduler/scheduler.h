@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/model/topics.h"
+#include "common/model/webhook_options.h"
 
 struct daemon;
 struct event_base;
@@ -14,9 +15,11 @@ struct kafka_producer;
 struct leader;
 struct pg;
 struct tasks;
+struct webhook_sender;
 
 struct scheduler_settings {
     int64_t retention_days;
+    struct webhook_settings webhooks;
 };
 
 struct scheduler {
@@ -37,6 +40,7 @@ struct scheduler {
     void (*publish)(struct scheduler *scheduler, const struct ticket *ticket,
                     enum priority priority);
     struct kafka_producer *producer;
+    struct webhook_sender *webhooks; /* on a connection of its own; NULL in tests */
 
     bool has_paused_tenants; /* as the feeder saw it last */
 };

@@ -13,6 +13,7 @@
 #include "scheduler/feed.h"
 #include "scheduler/leader.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/webhooks.h"
 
 enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2 };
 
@@ -21,6 +22,7 @@ const struct task_spec task_table[] = {
     {"lanes", 200, true, feed_lanes_run},
     {"recall", 1000, true, feed_recall_run},
     {"republish", 5000, true, feed_republish_run},
+    {"webhooks", 500, false, webhooks_run},
 };
 const size_t task_table_count = sizeof(task_table) / sizeof(task_table[0]);
 

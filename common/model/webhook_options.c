@@ -17,8 +17,8 @@ static bool read_networks(const struct option_list *list, struct webhook_policy 
     return true;
 }
 
-bool webhook_policy_read(const struct webhook_settings *settings, struct webhook_policy *out,
-                         struct err *err)
+static bool read_all(const struct webhook_settings *settings, struct webhook_policy *out,
+                     struct err *err)
 {
     memset(out, 0, sizeof(*out));
     if (!read_networks(&settings->allow_networks, out, err))
@@ -29,8 +29,23 @@ bool webhook_policy_read(const struct webhook_settings *settings, struct webhook
         out->schedule_ms[i] = settings->schedule_s.numbers[i] * 1000;
     out->schedule_count = (int)settings->schedule_s.count;
     out->timeout_ms = settings->timeout_ms;
+    return !settings->data_key || webhook_data_key_parse(settings->data_key, out->data_key, err);
+}
+
+bool webhook_policy_read(const struct webhook_settings *settings, struct webhook_policy *out,
+                         struct err *err)
+{
     if (!settings->data_key)
         return err_set(err, "secrets.data_key: expected %d random bytes in base64, got none",
                        CRYPTO_KEY_SIZE);
-    return webhook_data_key_parse(settings->data_key, out->data_key, err);
+    return read_all(settings, out, err);
+}
+
+bool webhook_settings_check(const struct webhook_settings *settings, struct err *err)
+{
+    struct webhook_policy policy;
+    bool ok = read_all(settings, &policy, err);
+
+    crypto_wipe(&policy, sizeof(policy));
+    return ok;
 }

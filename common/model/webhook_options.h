@@ -70,9 +70,12 @@ struct webhook_policy {
     uint8_t data_key[CRYPTO_KEY_SIZE]; /* wipe it (crypto_wipe) at the end */
 };
 
-/* For a daemon's check, and at its start.  A missing data key, a network that is none and an empty
- * schedule fail. */
+/* At a daemon's start.  A missing data key, a network that is none and an empty schedule fail. */
 bool webhook_policy_read(const struct webhook_settings *settings, struct webhook_policy *out,
                          struct err *err) MUST_CHECK;
+
+/* For a daemon's check, which also sees files that leave the secrets to another one: as
+ * webhook_policy_read, but the data key may be missing. */
+bool webhook_settings_check(const struct webhook_settings *settings, struct err *err) MUST_CHECK;
 
 #endif

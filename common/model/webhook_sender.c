@@ -13,8 +13,10 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/str.h"
+#include "common/io/daemon.h"
 #include "common/io/http_client.h"
 #include "common/io/metrics.h"
+#include "common/io/pg.h"
 #include "common/model/delivery_store.h"
 #include "common/model/webhook_guard.h"
 #include "common/model/webhook_schedule.h"
@@ -66,6 +68,7 @@ struct send {
 struct webhook_sender {
     struct webhook_sender_options options;
     struct webhook_policy policy;
+    struct pg *own_pg; /* NULL: the caller's is used */
     struct delivery_store *store;
     struct http_client *http;
     struct webhook_guard *guard;
@@ -440,6 +443,8 @@ struct webhook_sender *webhook_sender_new(struct event_base *base, struct pg *pg
     TAILQ_INIT(&sender->sends);
     sender->options = *options;
     sender->policy = *options->policy;
+    sender->options.policy = NULL; /* borrowed, like the backends, only until we return */
+    sender->options.backends = NULL;
     set_defaults(&sender->options);
     if (make_parts(sender, base, pg, options, err))
         return sender;
@@ -447,10 +452,45 @@ struct webhook_sender *webhook_sender_new(struct event_base *base, struct pg *pg
     return NULL;
 }
 
-void webhook_sender_set_data_key(struct webhook_sender *sender,
-                                 const uint8_t data_key[CRYPTO_KEY_SIZE])
+struct webhook_sender *webhook_sender_start(struct daemon *daemon,
+                                            const struct webhook_settings *settings,
+                                            struct err *err)
 {
-    memcpy(sender->policy.data_key, data_key, CRYPTO_KEY_SIZE);
+    const struct daemon_settings *common = daemon_common(daemon);
+    const char *const backends[] = {common->database_url, common->redis_url, common->kafka_brokers};
+    struct pg_options duty = {.url = common->database_url, .duty = "webhooks"};
+    struct webhook_policy policy;
+    struct webhook_sender_options options = {
+        .policy = &policy,
+        .backends = backends,
+        .backend_count = sizeof(backends) / sizeof(backends[0]),
+    };
+    struct webhook_sender *sender = NULL;
+    struct pg *pg;
+
+    if (!webhook_policy_read(settings, &policy, err))
+        return NULL;
+    pg = pg_new(daemon_base(daemon), &duty, err);
+    if (pg)
+        sender = webhook_sender_new(daemon_base(daemon), pg, &options, err);
+    crypto_wipe(&policy, sizeof(policy));
+    if (sender)
+        sender->own_pg = pg;
+    else if (pg)
+        pg_free(pg);
+    return sender;
+}
+
+void webhook_sender_reload(struct webhook_sender *sender, const struct webhook_settings *settings)
+{
+    struct webhook_policy policy;
+    struct err err;
+
+    if (webhook_policy_read(settings, &policy, &err))
+        memcpy(sender->policy.data_key, policy.data_key, CRYPTO_KEY_SIZE);
+    else
+        log_error(&sender_log, "reload: %s", err.message);
+    crypto_wipe(&policy, sizeof(policy));
 }
 
 void webhook_sender_drain(struct webhook_sender *sender)
@@ -482,6 +522,8 @@ void webhook_sender_free(struct webhook_sender *sender)
     sender->guard = NULL;
     sender->count++; /* nothing may free it while the store ends its rows */
     delivery_store_free(sender->store);
+    if (sender->own_pg)
+        pg_free(sender->own_pg);
     sender->count--;
     sender_destroy_when_idle(sender);
 }

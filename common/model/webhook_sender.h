@@ -9,6 +9,7 @@
 #include "common/base/err.h"
 #include "common/model/webhook_options.h"
 
+struct daemon;
 struct event_base;
 struct pg;
 struct webhook_sender;
@@ -34,14 +35,18 @@ struct webhook_sender *webhook_sender_new(struct event_base *base, struct pg *pg
                                           const struct webhook_sender_options *options,
                                           struct err *err) MUST_CHECK;
 
+/* The same for a daemon, with a connection of its own and the daemon's backends. */
+struct webhook_sender *webhook_sender_start(struct daemon *daemon,
+                                            const struct webhook_settings *settings,
+                                            struct err *err) MUST_CHECK;
+
 /* Something may be due: looks, sends, and goes on until nothing more is due.  Cheap, may be called
  * at any time; nothing happens by itself without it, so retries need somebody to call it now and
  * then. */
 void webhook_sender_sweep(struct webhook_sender *sender);
 
-/* The key that opens secrets has changed. */
-void webhook_sender_set_data_key(struct webhook_sender *sender,
-                                 const uint8_t data_key[CRYPTO_KEY_SIZE]);
+/* At SIGHUP: takes over the key that opens secrets; the rest stays until a restart. */
+void webhook_sender_reload(struct webhook_sender *sender, const struct webhook_settings *settings);
 
 /* Takes nothing more; what is in flight goes on. */
 void webhook_sender_drain(struct webhook_sender *sender);
