@@ -8,6 +8,7 @@
 #include "common/base/map.h"
 #include "common/io/metrics.h"
 #include "common/model/end_store.h"
+#include "common/model/webhook_sender.h"
 #include "worker/intake.h"
 
 static const struct metric queue_wait = {
@@ -134,6 +135,6 @@ void worker_hear(struct worker *worker, const char *data, size_t len)
 
 void worker_deliveries_due(struct worker *worker)
 {
-    if (worker->deliveries_due)
-        worker->deliveries_due(worker->deliveries_arg);
+    if (worker->webhooks)
+        webhook_sender_sweep(worker->webhooks);
 }

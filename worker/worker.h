@@ -8,6 +8,7 @@
 
 #include "common/base/id.h"
 #include "common/model/claim_store.h"
+#include "common/model/webhook_options.h"
 #include "worker/run.h"
 #include "worker/slots.h"
 
@@ -26,10 +27,12 @@ struct redis;
 struct redis_subscriber;
 struct run;
 struct settings;
+struct webhook_sender;
 
 struct worker_settings {
     int64_t slots;
     int64_t max_request_bytes; /* of all requests in work */
+    struct webhook_settings webhooks;
 };
 
 struct worker {
@@ -61,12 +64,12 @@ struct worker {
     struct map *runs_by_job; /* by job id; the newest run of a job */
     struct event *drain_tick;
     int64_t drain_since_us;
-    bool is_cut; /* draining, and the grace is over */
+    bool is_cut;           /* draining, and the grace is over */
+    int64_t idle_since_us; /* draining, and the last run has ended */
     int64_t started_us;
 
-    /* Kicks what sends webhooks; NULL: nothing in this process does. */
-    void (*deliveries_due)(void *arg);
-    void *deliveries_arg;
+    struct pg *webhooks_pg;
+    struct webhook_sender *webhooks; /* the first tries; the scheduler sees to the later ones */
 };
 
 /* Starts a run for a claimed job (takes it over) in a slot that was taken for it.  While draining,
