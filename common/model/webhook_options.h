@@ -28,36 +28,37 @@ struct webhook_settings {
  *         WEBHOOK_OPTIONS(struct worker_settings, webhooks),
  *     };
  */
-#define WEBHOOK_OPTIONS(struct_type, member)                                                       \
-    {                                                                                              \
-        .name = "webhooks.allow_networks",                                                         \
-        .type = OPTION_STRING_LIST,                                                                \
-        .offset = offsetof(struct_type, member.allow_networks),                                    \
-        .help = "networks (ADDRESS/BITS) that webhooks may reach although they are not public",    \
-    },                                                                                             \
-        {                                                                                          \
-            .name = "webhooks.schedule_s",                                                         \
-            .type = OPTION_INT_LIST,                                                               \
-            .offset = offsetof(struct_type, member.schedule_s),                                    \
-            .fallback = "0,5,300,1800,7200,18000,36000,50400,72000,86400",                         \
-            .unit = "s",                                                                           \
-            .max = WEBHOOK_WAIT_MAX_S,                                                             \
-            .help = "waits before the tries of a delivery: the first one, and after each failure", \
-        },                                                                                         \
-        {                                                                                          \
-            .name = "webhooks.timeout_ms",                                                         \
-            .type = OPTION_INT,                                                                    \
-            .offset = offsetof(struct_type, member.timeout_ms),                                    \
-            .fallback = "15000",                                                                   \
-            .unit = "ms",                                                                          \
-            .min = 100,                                                                            \
-            .max = WEBHOOK_TIMEOUT_MAX_MS,                                                         \
-            .help = "how long one try of a delivery may take",                                     \
-        },                                                                                         \
-    {                                                                                              \
-        .name = "secrets.data_key", .type = OPTION_SECRET,                                         \
-        .offset = offsetof(struct_type, member.data_key), .is_reloadable = true,                   \
-        .help = "32 random bytes in base64 that encrypt webhook secrets",                          \
+#define WEBHOOK_OPTIONS(struct_type, member)                                                     \
+    {                                                                                            \
+        .name = "webhooks.allow_networks",                                                       \
+        .type = OPTION_STRING_LIST,                                                              \
+        .offset = offsetof(struct_type, member.allow_networks),                                  \
+        .help = "Networks (ADDRESS/BITS) that webhooks may reach although they are not public.", \
+    },                                                                                           \
+        {                                                                                        \
+            .name = "webhooks.schedule_s",                                                       \
+            .type = OPTION_INT_LIST,                                                             \
+            .offset = offsetof(struct_type, member.schedule_s),                                  \
+            .fallback = "0,5,300,1800,7200,18000,36000,50400,72000,86400",                       \
+            .unit = "s",                                                                         \
+            .max = WEBHOOK_WAIT_MAX_S,                                                           \
+            .help =                                                                              \
+                "Waits before the tries of a delivery: the first one, and after each failure.",  \
+        },                                                                                       \
+        {                                                                                        \
+            .name = "webhooks.timeout_ms",                                                       \
+            .type = OPTION_INT,                                                                  \
+            .offset = offsetof(struct_type, member.timeout_ms),                                  \
+            .fallback = "15000",                                                                 \
+            .unit = "ms",                                                                        \
+            .min = 100,                                                                          \
+            .max = WEBHOOK_TIMEOUT_MAX_MS,                                                       \
+            .help = "How long one try of a delivery may take.",                                  \
+        },                                                                                       \
+    {                                                                                            \
+        .name = "secrets.data_key", .type = OPTION_SECRET,                                       \
+        .offset = offsetof(struct_type, member.data_key), .is_reloadable = true,                 \
+        .help = "32 random bytes in base64 that encrypt webhook secrets.",                       \
     }
 
 /* The same, understood. */
