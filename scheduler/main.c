@@ -17,6 +17,7 @@
 #include "common/model/webhook_sender.h"
 #include "scheduler/leader.h"
 #include "scheduler/prepare.h"
+#include "scheduler/rescue.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/tasks.h"
 
@@ -72,10 +73,19 @@ static void on_leading(bool is_leading, void *arg)
         tasks_wake(scheduler->tasks);
 }
 
+static void on_rescue_connected(struct pg *pg, void *arg)
+{
+    struct scheduler *scheduler = arg;
+
+    (void)pg;
+    scheduler->rescue_connected_us = clock_monotonic_us();
+}
+
 static bool connect_duties(struct scheduler *scheduler, const char *url, struct err *err)
 {
     struct pg_options feed = {.url = url, .duty = "feed", .asynchronous_commit = true};
-    struct pg_options rescue = {.url = url, .duty = "rescue"};
+    struct pg_options rescue = {
+        .url = url, .duty = "rescue", .on_connect = on_rescue_connected, .arg = scheduler};
     struct pg_options upkeep = {
         .url = url, .duty = "upkeep", .statement_timeout_ms = UPKEEP_TIMEOUT_MS};
 
@@ -162,6 +172,7 @@ static bool start(struct daemon *daemon, struct err *err)
     scheduler->options = daemon_settings(daemon);
     scheduler->publish = publish;
     store_declare_metrics();
+    rescue_declare_metrics();
     if (connect_duties(scheduler, common->database_url, err) &&
         start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err) &&
         start_webhooks(scheduler, err)) {
