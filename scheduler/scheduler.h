@@ -7,4 +7,46 @@
 #include <stdint.h>
 
 #include "common/model/topics.h"
+#include "common/model/webhook_options.h"
 #include "scheduler/rescue_rules.h"
+
+struct daemon;
+struct event_base;
+struct kafka_producer;
+struct leader;
+struct pg;
+struct tasks;
+struct webhook_sender;
+
+struct scheduler_settings {
+    int64_t retention_days;
+    struct webhook_settings webhooks;
+};
+
+struct scheduler {
+    struct daemon *daemon; /* NULL in tests */
+    struct event_base *base;
+    const struct scheduler_settings *options;
+
+    struct leader *leader;
+    /* One connection per duty, so that a slow one delays no other.  What the feeder writes may be
+     * lost in a crash of the server and is then done again, so it need not wait for the disk. */
+    struct pg *feed_pg;   /* feed, lanes, recall, republish */
+    struct pg *rescue_pg; /* rescue, deadlines */
+    struct pg *upkeep_pg; /* counts, partitions, retention */
+    struct tasks *tasks;
+
+    /* Sends a ticket; whether it arrives is no concern of the feeder's: a dealt row whose ticket is
+     * lost is taken directly by a worker, or published again. */
+    void (*publish)(struct scheduler *scheduler, const struct ticket *ticket,
+                    enum priority priority);
+    struct kafka_producer *producer;
+    struct webhook_sender *webhooks; /* on a connection of its own; NULL in tests */
+
+    bool has_paused_tenants; /* as the feeder saw it last */
+    struct rescue_memory rescue_memory;
+    int64_t rescue_connected_us; /* since when rescue_pg is */
+    int64_t silence_looked_us;   /* when rescue last looked for silent runs */
+};
+
+#endif
