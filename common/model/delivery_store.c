@@ -14,55 +14,64 @@
 
 enum { TRY_JSON_MAX = 1024, LANES_MAX = 1024 };
 
+/* So many due job URLs of a tenant are looked at for one that is not busy. */
+#define JOB_URLS_SEEN "64"
+
 /* What is due is looked for lane by lane (index deliveries_lane, one step per lane with waiting
  * rows), so that the cost does not grow with the backlog of a receiver that hangs.  When nothing is
  * due one look into deliveries_due ends it. */
-#define SQL_LANES                                                                            \
-    "lanes(tenant, lane) AS ("                                                               \
-    "    (SELECT tenant, coalesce(endpoint, '')"                                             \
-    "     FROM deliveries"                                                                   \
-    "     WHERE state = 'waiting'"                                                           \
-    "       AND (SELECT next_at FROM deliveries WHERE state = 'waiting'"                     \
-    "            ORDER BY next_at LIMIT 1) <= now()"                                         \
-    "     ORDER BY tenant, coalesce(endpoint, '')"                                           \
-    "     LIMIT 1)"                                                                          \
-    "    UNION ALL"                                                                          \
-    "    SELECT n.tenant, n.lane"                                                            \
-    "    FROM lanes l"                                                                       \
-    "    CROSS JOIN LATERAL ("                                                               \
-    "        SELECT tenant, coalesce(endpoint, '') AS lane"                                  \
-    "        FROM deliveries"                                                                \
-    "        WHERE state = 'waiting'"                                                        \
-    "          AND (tenant, coalesce(endpoint, '')) > (l.tenant, l.lane)"                    \
-    "        ORDER BY tenant, coalesce(endpoint, '')"                                        \
-    "        LIMIT 1"                                                                        \
-    "    ) AS n"                                                                             \
-    "), busy AS MATERIALIZED ("                                                              \
-    "    SELECT tenant, lane, count(*) AS used"                                              \
-    "    FROM unnest($1::text[], $2::text[]) AS b(tenant, lane)"                             \
-    "    GROUP BY tenant, lane"                                                              \
-    "), due AS MATERIALIZED ("                                                               \
-    "    SELECT d.id, d.next_at, l.tenant"                                                   \
-    "    FROM lanes l"                                                                       \
-    "    LEFT JOIN busy b ON b.tenant = l.tenant AND b.lane = l.lane"                        \
-    "    CROSS JOIN LATERAL ("                                                               \
-    "        SELECT id, next_at"                                                             \
-    "        FROM deliveries"                                                                \
-    "        WHERE state = 'waiting'"                                                        \
-    "          AND tenant = l.tenant"                                                        \
-    "          AND coalesce(endpoint, '') = l.lane"                                          \
-    "          AND next_at <= now()"                                                         \
-    "          AND (attempts > 0 OR created_at + $7::int8 * interval '1 ms' <= now())"       \
-    "        ORDER BY next_at"                                                               \
-    "        LIMIT greatest(0, $3::int4 - coalesce(b.used, 0))"                              \
-    "    ) AS d"                                                                             \
-    "), ranked AS ("                                                                         \
-    "    SELECT id, next_at,"                                                                \
-    "           coalesce((SELECT sum(used) FROM busy b WHERE b.tenant = due.tenant), 0)"     \
-    "               + row_number() OVER (PARTITION BY tenant ORDER BY next_at) AS rank"      \
-    "    FROM due"                                                                           \
-    "), picked AS MATERIALIZED ("                                                            \
-    "    SELECT id FROM ranked WHERE rank <= $4::int4 ORDER BY rank, next_at LIMIT $5::int4" \
+#define SQL_LANES                                                                                  \
+    "lanes(tenant, lane) AS ("                                                                     \
+    "    (SELECT tenant, coalesce(endpoint, '')"                                                   \
+    "     FROM deliveries"                                                                         \
+    "     WHERE state = 'waiting'"                                                                 \
+    "       AND (SELECT next_at FROM deliveries WHERE state = 'waiting'"                           \
+    "            ORDER BY next_at LIMIT 1) <= now()"                                               \
+    "     ORDER BY tenant, coalesce(endpoint, '')"                                                 \
+    "     LIMIT 1)"                                                                                \
+    "    UNION ALL"                                                                                \
+    "    SELECT n.tenant, n.lane"                                                                  \
+    "    FROM lanes l"                                                                             \
+    "    CROSS JOIN LATERAL ("                                                                     \
+    "        SELECT tenant, coalesce(endpoint, '') AS lane"                                        \
+    "        FROM deliveries"                                                                      \
+    "        WHERE state = 'waiting'"                                                              \
+    "          AND (tenant, coalesce(endpoint, '')) > (l.tenant, l.lane)"                          \
+    "        ORDER BY tenant, coalesce(endpoint, '')"                                              \
+    "        LIMIT 1"                                                                              \
+    "    ) AS n"                                                                                   \
+    "), busy AS MATERIALIZED ("                                                                    \
+    "    SELECT tenant, lane, url, count(*) AS used"                                               \
+    "    FROM unnest($1::text[], $2::text[], $8::text[]) AS b(tenant, lane, url)"                  \
+    "    GROUP BY tenant, lane, url"                                                               \
+    "), due AS MATERIALIZED ("                                                                     \
+    "    SELECT d.id, d.next_at, d.url, l.tenant, l.lane"                                          \
+    "    FROM lanes l"                                                                             \
+    "    CROSS JOIN LATERAL ("                                                                     \
+    "        SELECT id, next_at, url"                                                              \
+    "        FROM deliveries"                                                                      \
+    "        WHERE state = 'waiting'"                                                              \
+    "          AND tenant = l.tenant"                                                              \
+    "          AND coalesce(endpoint, '') = l.lane"                                                \
+    "          AND next_at <= now()"                                                               \
+    "          AND (attempts > 0 OR created_at + $7::int8 * interval '1 ms' <= now())"             \
+    "        ORDER BY next_at"                                                                     \
+    "        LIMIT CASE WHEN l.lane = '' THEN " JOB_URLS_SEEN " ELSE $3::int4 END"                 \
+    "    ) AS d"                                                                                   \
+    "), by_url AS ("                                                                               \
+    "    SELECT id, next_at, tenant,"                                                              \
+    "           coalesce((SELECT used FROM busy b WHERE b.tenant = due.tenant"                     \
+    "                     AND b.lane = due.lane AND b.url = due.url), 0)"                          \
+    "               + row_number() OVER (PARTITION BY tenant, lane, url ORDER BY next_at) AS rank" \
+    "    FROM due"                                                                                 \
+    "), by_tenant AS ("                                                                            \
+    "    SELECT id, next_at,"                                                                      \
+    "           coalesce((SELECT sum(used)::int8 FROM busy b WHERE b.tenant = u.tenant), 0)"       \
+    "               + row_number() OVER (PARTITION BY tenant ORDER BY rank, next_at) AS rank"      \
+    "    FROM by_url u"                                                                            \
+    "    WHERE rank <= $3::int4"                                                                   \
+    "), picked AS MATERIALIZED ("                                                                  \
+    "    SELECT id FROM by_tenant WHERE rank <= $4::int4 ORDER BY rank, next_at LIMIT $5::int4"    \
     ")"
 
 /* (The IS TRUE keeps the partial indexes out of the planner's sight where a row is looked up by its
@@ -231,21 +240,23 @@ void delivery_store_free(struct delivery_store *store)
 void delivery_claim(struct delivery_store *store, const struct delivery_claim *claim,
                     pg_done_fn *done, void *arg)
 {
-    struct pg_value tenants[LANES_MAX], lanes[LANES_MAX];
+    struct pg_value tenants[LANES_MAX], lanes[LANES_MAX], urls[LANES_MAX];
     size_t count = claim->busy_count < LANES_MAX ? claim->busy_count : LANES_MAX;
 
     for (size_t i = 0; i < count; i++) {
         tenants[i] = pg_text(claim->busy[i].tenant);
         lanes[i] = pg_text(claim->busy[i].endpoint ? claim->busy[i].endpoint : "");
+        urls[i] = pg_text(claim->busy[i].url);
     }
     struct pg_value values[] = {
         pg_array(PG_TEXT, tenants, count),
         pg_array(PG_TEXT, lanes, count),
-        pg_int4(claim->per_lane),
+        pg_int4(claim->per_url),
         pg_int4(claim->per_tenant),
         pg_int4(claim->limit),
         pg_int8(claim->lease_ms),
         pg_int8(claim->first_wait_ms),
+        pg_array(PG_TEXT, urls, count),
     };
     pg_query(store->pg, &delivery_claim_statement, values, sizeof(values) / sizeof(values[0]), done,
              arg);

@@ -16,16 +16,17 @@ struct delivery_store *delivery_store_new(struct pg *pg); /* NULL: out of memory
 /* Before its pg.  Waiting callbacks run (STORE_AWAY) before this returns, or a moment later. */
 void delivery_store_free(struct delivery_store *store);
 
-/* A lane is what shares a cap: an endpoint, or all the job URLs of a tenant (endpoint ""). */
+/* What a delivery in work keeps busy. */
 struct delivery_lane {
     const char *tenant;
-    const char *endpoint;
+    const char *endpoint; /* NULL: a job's own URL */
+    const char *url;
 };
 
 struct delivery_claim {
     const struct delivery_lane *busy; /* one entry for each delivery the caller has in work */
     size_t busy_count;
-    int per_lane;   /* with what is in work already */
+    int per_url;    /* of an endpoint or a job; with what is in work already */
     int per_tenant; /* the same */
     int limit;      /* rows of this claim */
     int64_t lease_ms;
@@ -50,7 +51,7 @@ struct delivery {
     size_t old_secret_len;
 };
 
-/* Takes rows that are due: the lanes (and tenants) with the least in work first, then the longest
+/* Takes rows that are due: the tenants with the least in work first, then the longest
  * due.  They are the caller's for lease_ms; then somebody else may try again with the same id.
  * done gets the reply, whose rows delivery_read reads. */
 void delivery_claim(struct delivery_store *store, const struct delivery_claim *claim,

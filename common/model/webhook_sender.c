@@ -72,7 +72,7 @@ struct webhook_sender {
     struct delivery_store *store;
     struct http_client *http;
     struct webhook_guard *guard;
-    TAILQ_HEAD(, send) sends;
+    TAILQ_HEAD(send_list, send) sends;
     int count;        /* of sends */
     bool is_claiming; /* a claim is on its way */
     bool is_wanted;   /* look again when it comes back, or when there is room */
@@ -371,7 +371,7 @@ static void send_claim(struct webhook_sender *sender, int room)
     struct delivery_lane busy[MAX_IN_FLIGHT];
     struct delivery_claim claim = {
         .busy = busy,
-        .per_lane = options->per_endpoint,
+        .per_url = options->per_endpoint,
         .per_tenant = is_busy && options->per_tenant > PER_TENANT_WHEN_BUSY ? PER_TENANT_WHEN_BUSY
                                                                             : options->per_tenant,
         .limit = room < CLAIM_ROWS ? room : CLAIM_ROWS,
@@ -381,8 +381,8 @@ static void send_claim(struct webhook_sender *sender, int room)
     struct send *send;
 
     TAILQ_FOREACH(send, &sender->sends, link)
-    busy[claim.busy_count++] =
-        (struct delivery_lane){.tenant = send->tenant, .endpoint = send->endpoint};
+    busy[claim.busy_count++] = (struct delivery_lane){
+        .tenant = send->tenant, .endpoint = send->endpoint, .url = send->url};
     sender->is_claiming = true;
     delivery_claim(sender->store, &claim, on_claimed, sender);
 }

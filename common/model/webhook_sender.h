@@ -20,7 +20,7 @@ struct webhook_sender_options {
     const char *const *backends;
     size_t backend_count;
     int max_in_flight;   /* 0: 256 */
-    int per_endpoint;    /* in flight to one endpoint, or to all job URLs of a tenant; 0: 4 */
+    int per_endpoint;    /* in flight to one endpoint or job URL; 0: 4 */
     int per_tenant;      /* 0: 16 */
     int64_t lease_ms;    /* how long a claimed row is nobody else's; 0: 60000 */
     const char *ca_file; /* NULL: the system's */

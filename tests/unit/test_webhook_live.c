@@ -480,6 +480,17 @@ static void test_hanging_receiver_does_not_delay_another_tenant(void **state)
     assert_int_equal(times_at("/hang"), 4); /* never more at a time */
 }
 
+static void test_hanging_job_url_does_not_delay_the_tenants_other_urls(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        add_delivery("acme", NULL, "/hang");
+    turn_until(hanging_count == 4);
+    add_delivery("acme", NULL, "/ok");
+    turn_until(times_at("/ok") == 1);
+    assert_int_equal(times_at("/hang"), 4);
+}
+
 static void test_hang_ends_at_the_timeout(void **state)
 {
     (void)state;
@@ -626,6 +637,7 @@ int main(void)
         live(test_retry_after_is_honoured),
         live(test_endpoint_signs_with_its_own_and_its_old_secret),
         live(test_hanging_receiver_does_not_delay_another_tenant),
+        live(test_hanging_job_url_does_not_delay_the_tenants_other_urls),
         live(test_hang_ends_at_the_timeout),
         live(test_blocked_address_is_never_connected),
         live(test_endless_answer_is_cut_and_counts_as_delivered),
