@@ -22,6 +22,7 @@ struct pg;
 struct publisher;
 struct redis;
 struct settings;
+struct streams;
 struct submit_store;
 struct watches;
 
@@ -57,6 +58,7 @@ struct producer {
     struct redis *redis;
     struct watches *watches;
     struct publisher *publisher;
+    struct streams *streams;
     struct auth *auth;
     struct http_server *server;
     int64_t started_us;       /* monotonic */
