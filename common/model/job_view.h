@@ -9,6 +9,24 @@
 #include "common/base/id.h"
 #include "common/model/job.h"
 
+/* What stands where in the arrays of job_view.calls. */
+enum job_call_column {
+    JOB_CALL_ATTEMPT,
+    JOB_CALL_PROVIDER,
+    JOB_CALL_MODEL,
+    JOB_CALL_STATE,
+    JOB_CALL_STATUS,
+    JOB_CALL_ERROR_TYPE,
+    JOB_CALL_STARTED_AT, /* RFC 3339 */
+    JOB_CALL_FIRST_TOKEN_MS,
+    JOB_CALL_DURATION_MS,
+    JOB_CALL_INPUT_TOKENS,
+    JOB_CALL_OUTPUT_TOKENS,
+    JOB_CALL_CACHED_TOKENS,
+    JOB_CALL_COST_NANO,
+    JOB_CALL_IS_ESTIMATED,
+};
+
 /* Pointers are borrowed from the reply that carries it; NULL and 0 where nothing is known. */
 struct job_view {
     struct id id;
@@ -47,7 +65,7 @@ struct job_view {
     size_t result_len;
     const char *result_sha256; /* 32 bytes */
     const char *finish_reason;
-    const char *calls;   /* JSON array of arrays, see job_store.c; or NULL */
+    const char *calls;   /* JSON array of an array per call; or NULL */
     const char *request; /* ?include=request: as it came; or NULL */
     size_t request_len;
 };
