@@ -29,6 +29,7 @@ struct watches;
 struct producer_settings {
     char *listen;
     int64_t max_body_bytes;
+    int64_t max_inflight_bytes; /* of all bodies read into memory */
     int64_t max_connections;
     int64_t max_connections_per_ip;
     char *tls_certificate;
@@ -61,9 +62,21 @@ struct producer {
     struct streams *streams;
     struct auth *auth;
     struct http_server *server;
-    int64_t started_us;       /* monotonic */
-    struct event *drain_tick; /* while draining: looks whether all is answered */
-    int64_t drain_since_us;
+    int64_t body_bytes; /* read, or being read, into memory */
+    int64_t started_us; /* monotonic */
 };
+
+/* Builds everything on the daemon's loop. */
+struct producer *producer_start(struct daemon *daemon, struct err *err) MUST_CHECK;
+void producer_free(struct producer *producer); /* NULL is fine */
+
+/* Takes over routes, networks and secrets of a configuration that was checked. */
+struct config;
+void producer_reload(struct producer *producer, const struct config *config,
+                     const struct producer_settings *options);
+
+/* Is every part there that a request needs?  Kafka only for the first seconds: submits do without
+ * it. */
+bool producer_is_ready(char *why, size_t size, void *producer);
 
 #endif

@@ -50,7 +50,8 @@ struct request_context {
                                                          was too long to be anything */
     const char *body;                                 /* BODY_JSON, BODY_OPTIONAL: NUL-terminated */
     size_t body_len;
-    void *data; /* the handler's own */
+    int64_t body_charge; /* counted in producer->body_bytes */
+    void *data;          /* the handler's own */
 };
 
 typedef void route_handler_fn(struct request_context *context);

@@ -13,11 +13,12 @@
 /* How one submit went. */
 struct submit_outcome {
     bool is_accepted;
-    bool is_replayed;    /* the idempotency key was known, with the same bytes */
-    struct job_new *job; /* accepted: with the id (of the first, when replayed) and all defaults, so
-                            that job_json_submitted gives the same bytes again; borrowed */
-    struct err err;      /* else: code, param, message */
-    int retry_after_s;   /* > 0: refused for now (409, 429, 503); x-should-retry: true */
+    bool is_replayed; /* the idempotency key was known, with the same bytes */
+    const struct job_new
+        *job;          /* accepted: with the id (of the first, when replayed) and all defaults, so
+                    that job_json_submitted gives the same bytes again; borrowed */
+    struct err err;    /* else: code, param, message */
+    int retry_after_s; /* > 0: refused for now (409, 429, 503); x-should-retry: true */
 };
 
 typedef void submit_done_fn(const struct submit_outcome *outcome, void *arg);
@@ -35,5 +36,12 @@ struct job_rules submit_rules(const struct producer *producer);
 
 /* The fingerprint under an idempotency key: SHA-256 of METHOD SP PATH LF BODY. */
 void submit_fingerprint(const char *method_and_path, const void *body, size_t len, uint8_t out[32]);
+
+/* Sets tenant, key and idempotency key (with the body's fingerprint) from the request. */
+bool submit_sign(const struct request_context *context, struct job_new *job,
+                 const char *method_and_path, struct err *err) MUST_CHECK;
+
+/* A submit_done_fn that answers a request (arg is its context) with 202 or the error. */
+void submit_reply_to(const struct submit_outcome *outcome, void *arg);
 
 #endif

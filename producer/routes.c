@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a request's head to its handler: route, key, scope, body. */
+#include "producer/routes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/base/buf.h"
+#include "common/io/http_server.h"
+#include "common/io/metrics.h"
+#include "producer/admin_handlers.h"
+#include "producer/auth.h"
+#include "producer/handlers.h"
+#include "producer/producer.h"
+#include "producer/reply.h"
+
+static const struct route_entry routes[] = {
+    {"POST", "/v1/jobs", SCOPE_JOBS_WRITE, BODY_JSON, submit_handle},
+    {"GET", "/v1/jobs", SCOPE_JOBS_READ, BODY_NONE, list_handle},
+    {"GET", "/v1/jobs/{id}", SCOPE_JOBS_READ, BODY_NONE, status_handle},
+    {"GET", "/v1/jobs/{id}/result", SCOPE_JOBS_READ, BODY_NONE, result_handle},
+    {"POST", "/v1/jobs/{id}/cancel", SCOPE_JOBS_WRITE, BODY_OPTIONAL, cancel_handle},
+    {"POST", "/v1/jobs/{id}/replay", SCOPE_JOBS_WRITE, BODY_OPTIONAL, replay_handle},
+    {"POST", "/admin/v1/tenants", SCOPE_ADMIN, BODY_JSON, tenant_create_handle},
+    {"GET", "/admin/v1/tenants", SCOPE_ADMIN, BODY_NONE, tenant_list_handle},
+    {"GET", "/admin/v1/tenants/{id}", SCOPE_ADMIN, BODY_NONE, tenant_get_handle},
+    {"PATCH", "/admin/v1/tenants/{id}", SCOPE_ADMIN, BODY_JSON, tenant_change_handle},
+    {"POST", "/admin/v1/tenants/{id}/webhook-secret/rotate", SCOPE_ADMIN, BODY_OPTIONAL,
+     tenant_rotate_handle},
+    {"POST", "/admin/v1/tenants/{id}/keys", SCOPE_ADMIN, BODY_JSON, key_create_handle},
+    {"GET", "/admin/v1/tenants/{id}/keys", SCOPE_ADMIN, BODY_NONE, key_list_handle},
+    {"DELETE", "/admin/v1/keys/{id}", SCOPE_ADMIN, BODY_NONE, key_revoke_handle},
+    {"POST", "/admin/v1/tenants/{id}/endpoints", SCOPE_ADMIN, BODY_JSON, endpoint_create_handle},
+    {"GET", "/admin/v1/tenants/{id}/endpoints", SCOPE_ADMIN, BODY_NONE, endpoint_list_handle},
+    {"GET", "/admin/v1/tenants/{id}/endpoints/{endpoint}", SCOPE_ADMIN, BODY_NONE,
+     endpoint_get_handle},
+    {"DELETE", "/admin/v1/tenants/{id}/endpoints/{endpoint}", SCOPE_ADMIN, BODY_NONE,
+     endpoint_delete_handle},
+    {"POST", "/admin/v1/tenants/{id}/endpoints/{endpoint}/rotate", SCOPE_ADMIN, BODY_OPTIONAL,
+     endpoint_rotate_handle},
+    {"POST", "/admin/v1/tenants/{id}/endpoints/{endpoint}/test", SCOPE_ADMIN, BODY_OPTIONAL,
+     endpoint_test_handle},
+    {"GET", "/admin/v1/deliveries", SCOPE_ADMIN, BODY_NONE, delivery_list_handle},
+    {"GET", "/admin/v1/deliveries/{id}", SCOPE_ADMIN, BODY_NONE, delivery_get_handle},
+    {"POST", "/admin/v1/deliveries/{id}/redeliver", SCOPE_ADMIN, BODY_OPTIONAL,
+     delivery_redeliver_handle},
+    {"GET", "/admin/v1/queues", SCOPE_ADMIN, BODY_NONE, queues_handle},
+    {"GET", "/admin/v1/workers", SCOPE_ADMIN, BODY_NONE, workers_handle},
+    {"GET", "/admin/v1/providers", SCOPE_ADMIN, BODY_NONE, providers_handle},
+    {"POST", "/admin/v1/pause", SCOPE_ADMIN, BODY_JSON, pause_handle},
+    {"POST", "/admin/v1/resume", SCOPE_ADMIN, BODY_JSON, resume_handle},
+    {"GET", "/healthz", SCOPE_NONE, BODY_NONE, live_handle},
+    {"GET", "/readyz", SCOPE_NONE, BODY_NONE, ready_handle},
+    {"GET", "/metrics", SCOPE_ADMIN, BODY_NONE, metrics_handle},
+};
+enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
+
+static const struct metric requests_total = {
+    .name = "nightshift_http_requests_total",
+    .type = METRIC_COUNTER,
+    .help = "Requests answered, by route; status none: the client had left.",
+    .labels = {"method", "path", "status"},
+};
+
+static const struct metric request_seconds = {
+    .name = "nightshift_http_request_seconds",
+    .type = METRIC_HISTOGRAM,
+    .help = "From a request's head to the end of its answer.",
+    .labels = {"path"},
+};
+
+/* --- finding the route ------------------------------------------------------------------------ */
+
+/* Segment by segment; a {name} takes one that is not empty. */
+static bool path_matches(const char *pattern, const char *path,
+                         char params[ROUTE_PARAMS_MAX][JOB_LABEL_MAX + 1])
+{
+    int count = 0;
+
+    for (;;) {
+        size_t want = strcspn(pattern, "/"), got = strcspn(path, "/");
+
+        if (*pattern == '{' && got > 0 && count < ROUTE_PARAMS_MAX) {
+            size_t fits = got <= JOB_LABEL_MAX ? got : 0;
+
+            memcpy(params[count], path, fits);
+            params[count++][fits] = '\0';
+        } else if (want != got || strncmp(pattern, path, want) != 0) {
+            return false;
+        }
+        pattern += want;
+        path += got;
+        if (*pattern != *path)
+            return false;
+        if (!*pattern)
+            return true;
+        pattern++;
+        path++;
+    }
+}
+
+static void add_method(char allow[ALLOW_SIZE], const char *method)
+{
+    size_t len = strlen(allow);
+
+    snprintf(allow + len, ALLOW_SIZE - len, "%s%s%s", len ? ", " : "", method,
+             strcmp(method, "GET") == 0 ? ", HEAD" : "");
+}
+
+const struct route_entry *routes_find(const char *method, const char *path,
+                                      char params[ROUTE_PARAMS_MAX][JOB_LABEL_MAX + 1],
+                                      char allow[ALLOW_SIZE])
+{
+    if (strcmp(method, "HEAD") == 0)
+        method = "GET";
+    allow[0] = '\0';
+    for (int i = 0; i < ROUTE_COUNT; i++) {
+        if (!path_matches(routes[i].pattern, path, params))
+            continue;
+        if (strcmp(routes[i].method, method) == 0)
+            return &routes[i];
+        add_method(allow, routes[i].method);
+    }
+    return NULL;
+}
+
+/* --- the body --------------------------------------------------------------------------------- */
+
+static bool is_json_type(const char *type)
+{
+    static const char json[] = "application/json";
+    size_t len = strlen(json);
+
+    return !type || (strncasecmp(type, json, len) == 0 && strchr("; \t", type[len]));
+}
+
+static void on_body(struct http_request *http, const char *data, size_t len, void *arg)
+{
+    struct request_context *context = arg;
+
+    (void)http;
+    context->body = data;
+    context->body_len = len;
+    context->route->handler(context);
+}
+
+/* All bodies together have a limit too: past it the newcomer is told to come back. */
+static void read_body(struct request_context *context)
+{
+    struct producer *producer = context->producer;
+    int64_t max = producer->options->max_body_bytes;
+    int64_t len = http_content_length(context->http);
+    int64_t charge = len >= 0 && len < max ? len : max;
+
+    if (!is_json_type(http_header(context->http, "content-type"))) {
+        reply_error(context->http, "unsupported_media_type", NULL,
+                    "The body must be application/json");
+        return;
+    }
+    if (len <= max && producer->body_bytes + charge > producer->options->max_inflight_bytes) {
+        reply_error(context->http, "overloaded", NULL, "Too many bodies are being read just now");
+        return;
+    }
+    producer->body_bytes += charge;
+    context->body_charge = charge;
+    http_read_body(context->http, (size_t)max, on_body, context);
+}
+
+static void take_body(struct request_context *context)
+{
+    enum body_kind kind = context->route->body;
+    bool is_chunked = http_is_chunked(context->http);
+    int64_t len = http_content_length(context->http);
+
+    if (kind == BODY_NONE || kind == BODY_STREAM ||
+        (kind == BODY_OPTIONAL && len <= 0 && !is_chunked))
+        context->route->handler(context);
+    else if (len < 0 && !is_chunked)
+        reply_error(context->http, "length_required", NULL, "Send a body with a Content-Length");
+    else
+        read_body(context);
+}
+
+/* --- the request ------------------------------------------------------------------------------ */
+
+static void on_authenticated(bool ok, const struct caller *caller, const struct err *err, void *arg)
+{
+    struct request_context *context = arg;
+
+    if (!ok) {
+        reply_err(context->http, err);
+        return;
+    }
+    context->caller = *caller;
+    take_body(context);
+}
+
+static void refuse_route(struct http_request *http, const char *allow)
+{
+    if (!*allow) {
+        reply_error(http, "not_found", NULL, "There is nothing at this path");
+        return;
+    }
+    http_add_header(http, "allow", allow);
+    reply_error(http, "method_not_allowed", NULL, "The method must be one of %s", allow);
+}
+
+void routes_handle(struct http_request *http, void *arg)
+{
+    struct producer *producer = arg;
+    struct request_context *context = calloc(1, sizeof(*context));
+    char allow[ALLOW_SIZE];
+
+    if (!context) {
+        reply_error(http, "overloaded", NULL, "Out of memory");
+        return;
+    }
+    context->producer = producer;
+    context->http = http;
+    http_set_data(http, context);
+    context->route = routes_find(http_method(http), http_path(http), context->params, allow);
+    if (!context->route)
+        refuse_route(http, allow);
+    else if (context->route->scope == SCOPE_NONE)
+        take_body(context);
+    else
+        auth_check(producer->auth, http_header(http, "authorization"),
+                   http_header(http, "x-api-key"), context->route->scope, on_authenticated,
+                   context);
+}
+
+/* --- afterwards ------------------------------------------------------------------------------- */
+
+static const char *method_label(const char *method)
+{
+    static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"};
+
+    for (size_t i = 0; method && i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(method, known[i]) == 0)
+            return known[i];
+    return "other";
+}
+
+void routes_answered(const struct http_request *http, int status, int64_t duration_us, void *arg)
+{
+    struct request_context *context = http_data(http);
+    const char *path = context && context->route ? context->route->pattern : "other";
+    char label[16] = "none";
+
+    (void)arg;
+    if (status > 0)
+        snprintf(label, sizeof(label), "%d", status);
+    metric_add(&requests_total, METRIC_LABELS(method_label(http_method(http)), path, label), 1);
+    metric_observe_us(&request_seconds, METRIC_LABELS(path), duration_us);
+    if (context)
+        context->producer->body_bytes -= context->body_charge;
+    free(context);
+}

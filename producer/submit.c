@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a body to a stored job and its 202, and the same for those who submit many. */
+#include "producer/submit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/buf.h"
+#include "common/base/clock.h"
+#include "common/base/crypto.h"
+#include "common/base/str.h"
+#include "common/io/daemon.h"
+#include "common/io/http_server.h"
+#include "common/io/metrics.h"
+#include "common/model/job_json.h"
+#include "common/model/submit_store.h"
+#include "producer/handlers.h"
+#include "producer/producer.h"
+#include "producer/publish.h"
+#include "producer/reply.h"
+
+enum { RETRY_AFTER_S = 1 };
+
+static const struct metric submitted_total = {
+    .name = "nightshift_jobs_submitted_total",
+    .type = METRIC_COUNTER,
+    .help = "Jobs accepted; repeated idempotency keys are not counted.",
+    .labels = {"priority"},
+};
+
+/* --- submit_job ------------------------------------------------------------------------------- */
+
+struct submission {
+    struct producer *producer;
+    struct job_new *job;
+    bool has_deadline; /* asked for, not the default */
+    submit_done_fn *done;
+    void *arg;
+    struct submit_outcome outcome;
+};
+
+static void finish(struct submission *submission)
+{
+    submission->outcome.job = submission->job;
+    submission->done(&submission->outcome, submission->arg);
+    job_new_free(submission->job);
+    free(submission);
+}
+
+static void accept_job(struct submission *submission)
+{
+    submission->outcome.is_accepted = true;
+    metric_add(&submitted_total, METRIC_LABELS(priority_name(submission->job->priority)), 1);
+    finish(submission);
+}
+
+static void refuse_for_now(struct submission *submission, const char *code, const char *message)
+{
+    err_input(&submission->outcome.err, code, "", "%s", message);
+    submission->outcome.retry_after_s = RETRY_AFTER_S;
+    finish(submission);
+}
+
+static void refuse_away(struct submission *submission)
+{
+    refuse_for_now(submission, "unavailable",
+                   "The database is not there just now: the job was not accepted");
+}
+
+/* The first submit's answer again, or a refusal that nothing was wrong with then. */
+static void on_key(const struct submit_key_reply *reply, void *arg)
+{
+    struct submission *submission = arg;
+    struct job_new *job = submission->job;
+
+    if (reply->status != PG_OK) {
+        refuse_away(submission);
+    } else if (!reply->is_found && *submission->outcome.err.code) {
+        finish(submission);
+    } else if (!reply->is_found) {
+        refuse_for_now(submission, "conflict",
+                       "The first submit with this idempotency key was "
+                       "just being forgotten: try again");
+    } else if (!crypto_equal(reply->body_hash, job->body_hash, sizeof(job->body_hash))) {
+        err_input(&submission->outcome.err, "idempotency_mismatch", "",
+                  "This idempotency key was used with another body");
+        finish(submission);
+    } else {
+        if (!submission->has_deadline)
+            job->deadline_us = 0;
+        job_submit_stamp(job, reply->job);
+        err_clear(&submission->outcome.err);
+        submission->outcome.is_accepted = true;
+        submission->outcome.is_replayed = true;
+        finish(submission);
+    }
+}
+
+static void find_key(struct submission *submission)
+{
+    if (!submit_find_key(submission->producer->submits, submission->job->tenant,
+                         submission->job->idempotency_key, on_key, submission))
+        refuse_away(submission);
+}
+
+/* The ticket of a fast one is not sent: a worker claims it without, two seconds late. */
+static void on_found(enum pg_status status, bool is_found, void *arg)
+{
+    struct submission *submission = arg;
+
+    if (status == PG_OK && is_found)
+        accept_job(submission);
+    else if (status == PG_OK && submission->job->idempotency_key)
+        find_key(submission);
+    else
+        refuse_for_now(submission, "unavailable",
+                       "The connection to the database was lost: the job may have been accepted");
+}
+
+static void on_stored(const struct submit_reply *reply, void *arg)
+{
+    struct submission *submission = arg;
+    struct producer *producer = submission->producer;
+    const struct job_new *job = submission->job;
+
+    switch (reply->result) {
+    case SUBMIT_STORED:
+        if (reply->is_fast)
+            publish_ticket(producer->publisher, job->id, job->tenant, job->priority, 0);
+        accept_job(submission);
+        break;
+    case SUBMIT_KEY_KNOWN:
+        find_key(submission);
+        break;
+    case SUBMIT_KEY_BUSY:
+        refuse_for_now(submission, "conflict",
+                       "The first submit with this idempotency key is still under way");
+        break;
+    case SUBMIT_AWAY:
+        refuse_away(submission);
+        break;
+    case SUBMIT_UNSURE:
+        if (!submit_find_job(producer->submits, job->id, on_found, submission))
+            refuse_away(submission);
+        break;
+    case SUBMIT_BROKEN:
+        err_input(&submission->outcome.err, "internal", "", "The job could not be stored");
+        finish(submission);
+        break;
+    }
+}
+
+static void finish_later(void *arg)
+{
+    finish(arg);
+}
+
+/* What depends on the time may have been right when the key was first used: asks for it then. */
+static void refuse_times(struct submission *submission)
+{
+    if (submission->job->idempotency_key &&
+        submit_find_key(submission->producer->submits, submission->job->tenant,
+                        submission->job->idempotency_key, on_key, submission))
+        return;
+    daemon_defer(submission->producer->base, finish_later, submission);
+}
+
+bool submit_job(struct producer *producer, struct job_new *job, submit_done_fn *done, void *arg)
+{
+    struct submission *submission = calloc(1, sizeof(*submission));
+    int64_t now_us = clock_db_us();
+
+    if (!submission) {
+        job_new_free(job);
+        return false;
+    }
+    *submission = (struct submission){.producer = producer,
+                                      .job = job,
+                                      .has_deadline = job->deadline_us != 0,
+                                      .done = done,
+                                      .arg = arg};
+    if (!job_submit_judge_times(job, now_us, &submission->outcome.err)) {
+        refuse_times(submission);
+        return true;
+    }
+    job_submit_stamp(job, id_make(now_us));
+    if (submit_store(producer->submits, job, on_stored, submission))
+        return true;
+    job_new_free(job);
+    free(submission);
+    return false;
+}
+
+/* --- over HTTP -------------------------------------------------------------------------------- */
+
+struct job_rules submit_rules(const struct producer *producer)
+{
+    return (struct job_rules){
+        .settings = producer->settings,
+        .allow_networks = producer->webhooks.allow,
+        .allow_network_count = producer->webhooks.allow_count,
+    };
+}
+
+void submit_fingerprint(const char *method_and_path, const void *body, size_t len, uint8_t out[32])
+{
+    struct sha256_stream *stream = sha256_stream_new();
+
+    memset(out, 0, 32);
+    if (!stream)
+        return;
+    sha256_stream_add(stream, method_and_path, strlen(method_and_path));
+    sha256_stream_add(stream, "\n", 1);
+    sha256_stream_add(stream, body, len);
+    sha256_stream_finish(stream, out);
+}
+
+bool submit_sign(const struct request_context *context, struct job_new *job,
+                 const char *method_and_path, struct err *err)
+{
+    const char *key = http_header(context->http, "idempotency-key");
+
+    if (key && !idempotency_key_check(key, "Idempotency-Key", err))
+        return false;
+    free(job->tenant);
+    free(job->key_id);
+    job->tenant = strdup(context->caller.tenant);
+    job->key_id = strdup(context->caller.key_id);
+    job->idempotency_key = key ? strdup(key) : NULL;
+    if (!job->tenant || !job->key_id || (key && !job->idempotency_key))
+        return err_set(err, "read a job: out of memory");
+    if (key)
+        submit_fingerprint(method_and_path, context->body_len ? context->body : "",
+                           context->body_len, job->body_hash);
+    return true;
+}
+
+static void reply_accepted(struct http_request *http, const struct submit_outcome *outcome)
+{
+    static const char path[] = "/v1/jobs/";
+    char id[ID_TEXT_SIZE], location[sizeof(path) + ID_TEXT_SIZE];
+    struct buf body;
+
+    id_format(outcome->job->id, "job_", id);
+    memcpy(location, path, sizeof(path) - 1);
+    memcpy(location + sizeof(path) - 1, id, sizeof(id));
+    http_add_header(http, "location", location);
+    if (outcome->is_replayed)
+        http_add_header(http, "idempotent-replayed", "true");
+    buf_init(&body, JOB_JSON_MAX);
+    if (!job_json_submitted(outcome->job, &body))
+        body.is_broken = true;
+    reply_json(http, 202, &body);
+}
+
+void submit_reply_to(const struct submit_outcome *outcome, void *arg)
+{
+    struct http_request *http = ((struct request_context *)arg)->http;
+    const struct err *err = &outcome->err;
+
+    if (outcome->is_accepted)
+        reply_accepted(http, outcome);
+    else if (outcome->retry_after_s > 0)
+        reply_error_retry(http, err->code, err->param, outcome->retry_after_s, "%s", err->message);
+    else
+        reply_err(http, err);
+}
+
+void submit_handle(struct request_context *context)
+{
+    struct job_rules rules = submit_rules(context->producer);
+    struct err err = {{0}, {0}, {0}};
+    struct job_new *job = job_submit_read(context->body, context->body_len, &rules, &err);
+
+    if (!job || !submit_sign(context, job, "POST /v1/jobs", &err)) {
+        job_new_free(job);
+        reply_err(context->http, &err);
+        return;
+    }
+    if (!submit_job(context->producer, job, submit_reply_to, context))
+        reply_error(context->http, "overloaded", NULL, "Too many jobs are being submitted");
+}
