@@ -15,11 +15,13 @@
 #include "producer/handlers.h"
 #include "producer/producer.h"
 #include "producer/reply.h"
+#include "producer/stream.h"
 
 static const struct route_entry routes[] = {
     {"POST", "/v1/jobs", SCOPE_JOBS_WRITE, BODY_JSON, submit_handle},
     {"GET", "/v1/jobs", SCOPE_JOBS_READ, BODY_NONE, list_handle},
     {"GET", "/v1/jobs/{id}", SCOPE_JOBS_READ, BODY_NONE, status_handle},
+    {"GET", "/v1/jobs/{id}/events", SCOPE_JOBS_READ, BODY_NONE, events_handle},
     {"GET", "/v1/jobs/{id}/result", SCOPE_JOBS_READ, BODY_NONE, result_handle},
     {"POST", "/v1/jobs/{id}/cancel", SCOPE_JOBS_WRITE, BODY_OPTIONAL, cancel_handle},
     {"POST", "/v1/jobs/{id}/replay", SCOPE_JOBS_WRITE, BODY_OPTIONAL, replay_handle},
