@@ -18,6 +18,7 @@ struct end_store;
 struct event;
 struct event_base;
 struct event_store;
+struct provider_gates;
 struct heartbeat;
 struct http_client;
 struct intake;
@@ -31,7 +32,8 @@ struct webhook_sender;
 
 struct worker_settings {
     int64_t slots;
-    int64_t max_request_bytes; /* of all requests in work */
+    int64_t max_request_bytes;  /* of all requests in work */
+    int64_t max_response_bytes; /* of the text of one answer; 0: 8 MiB */
     struct webhook_settings webhooks;
 };
 
@@ -55,6 +57,7 @@ struct worker {
     struct redis *redis;
     struct redis_subscriber *subscriber; /* hears "cancel" and "watch" on the worker's channel */
     struct http_client *http;
+    struct provider_gates *gates; /* NULL: all providers may be called */
     struct heartbeat *heartbeat;
     struct intake *intake;
 

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of a run's machine share. */
+#ifndef WORKER_RUN_INTERNAL_H
+#define WORKER_RUN_INTERNAL_H
+
+#include "common/base/log.h"
+#include "common/model/call_store.h"
+#include "common/model/end_store.h"
+#include "worker/call.h"
+#include "worker/decide.h"
+#include "worker/reservation.h"
+#include "worker/run.h"
+#include "worker/stream_out.h"
+
+struct event;
+
+enum step_result {
+    STEP_MORE, /* run->at is the next step: go on */
+    STEP_WAIT, /* a callback will call run_advance */
+    STEP_END,  /* the run is over */
+};
+
+/* A step may be called again at any moment, also for nothing: it looks at what it waits for and
+ * returns STEP_WAIT when that has not come. */
+struct step {
+    const char *name;
+    enum step_result (*fn)(struct run *run);
+};
+
+/*   decide -> act -> intent -> intent_wait -> call -> calling -> judge -> end -> ending
+ *     ^        |                                               |-> settle -> settling -> act
+ *     |        |-> backoff -> decide                           '-> requeue -> ending
+ *     '...     forget: from anywhere, when the job is not ours any more */
+extern const struct step step_decide, step_act, step_backoff, step_intent, step_intent_wait,
+    step_call, step_calling, step_judge, step_settle, step_settling, step_end, step_requeue,
+    step_ending, step_forget;
+
+struct run {
+    const struct step *at;
+    struct worker *worker;
+    struct claimed_job *claimed;
+    struct settings *settings; /* ours until the end, whatever is reloaded */
+    const struct route *route; /* NULL: not configured any more */
+    struct event *timer;
+    struct stream_out *out;
+    struct log_context log;
+    char job_text[ID_TEXT_SIZE];
+
+    /* What happened to us. */
+    bool is_cancelled;
+    bool is_draining;
+    bool is_lost;
+
+    /* Counters, as they stand. */
+    int calls; /* ordinal of the newest call over the job's life */
+    int attempts;
+    int deferrals;
+    int64_t spent_nano;
+
+    struct job_facts facts;
+    struct next next;
+    int64_t wake_us; /* step_backoff */
+
+    /* The call in hand. */
+    int target;
+    struct reservation worst;
+    struct call_intent intent;
+    int64_t call_total_ms;
+    bool is_bound_by_deadline; /* the job's deadline is what limits the call */
+    bool is_intent_out;
+    enum intent_outcome intent_outcome;
+    struct call *call;
+    struct call_end end; /* response is NULL here, see below */
+    char *response;      /* the chat.completion of a complete call */
+    size_t response_len;
+    struct call_outcome outcome;
+    bool has_outcome; /* outcome is to be booked */
+    bool is_settle_out;
+    enum store_outcome settle_outcome;
+    int64_t touched_us;
+
+    /* How the job ends, or goes back. */
+    enum job_state end_state;
+    struct failure failure; /* the last one */
+    struct run_requeue requeue;
+    char wait_detail[256];
+    bool is_end_out;
+    bool is_end_refused;      /* once: tried again with less */
+    const struct step *ender; /* step_end or step_requeue: what to try again */
+    struct end_reply reply;
+};
+
+void run_advance(struct run *run);
+/* Calls run_advance in ms. */
+void run_wake_in(struct run *run, int64_t ms);
+
+const struct target *run_target(const struct run *run);
+/* Lost, cancelled, past the deadline or draining: run->at is where that leads.  False: none. */
+bool run_is_diverted(struct run *run);
+
+enum step_result run_end_as(struct run *run, enum job_state state);
+enum step_result run_fail(struct run *run, enum error_type type, const char *code,
+                          const char *message);
+/* Back to the queue for delay_ms; wait_reason NULL for a drain. */
+enum step_result run_give_back(struct run *run, int64_t delay_ms, const char *wait_reason,
+                               const char *reason);
+
+/* Cuts the call in hand; the judge finds how it went. */
+void run_cut_call(struct run *run);
+
+#endif
