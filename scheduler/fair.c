@@ -12,16 +12,22 @@ static int64_t space(const struct feed_look *look, int priority)
     return left > 0 ? left : 0;
 }
 
+/* A batch is shared by those who have somebody to deal, and what one of them leaves goes on to the
+ * next. */
 void fair_room(const struct feed_look *look, int room[PRIORITY_COUNT])
 {
     int64_t batch = FEED_BATCH_MAX;
+    int sharers = 0;
 
+    for (int p = 0; p < PRIORITY_COUNT; p++)
+        sharers += look->of[p].has_backlog;
     for (int p = 0; p < PRIORITY_COUNT; p++) {
         int64_t left = space(look, p) - look->of[p].credits;
+        int64_t share = look->of[p].has_backlog ? batch / sharers : 0;
 
-        left = left < 0 ? 0 : left > batch ? batch : left;
-        room[p] = (int)left;
-        batch -= left;
+        room[p] = (int)(left < 0 ? 0 : left > share ? share : left);
+        batch -= room[p];
+        sharers -= look->of[p].has_backlog;
     }
 }
 

@@ -11,7 +11,7 @@
 enum { FAIR_DEPTH = 2 };
 
 /* How many more tickets of each priority the topics can take: what the fast lane may still add on
- * its own counts as taken.  At most FEED_BATCH_MAX in all. */
+ * its own counts as taken.  At most FEED_BATCH_MAX in all; none where nobody waits. */
 void fair_room(const struct feed_look *look, int room[PRIORITY_COUNT]);
 
 /* How many tickets of each priority the fast lane may add without asking.  With a backlog a quarter

@@ -15,6 +15,7 @@
 #include "common/model/schema_store.h"
 #include "common/model/store.h"
 #include "common/model/webhook_sender.h"
+#include "scheduler/counts.h"
 #include "scheduler/leader.h"
 #include "scheduler/prepare.h"
 #include "scheduler/rescue.h"
@@ -69,7 +70,9 @@ static void on_leading(bool is_leading, void *arg)
 {
     struct scheduler *scheduler = arg;
 
-    if (is_leading && scheduler->tasks)
+    if (!is_leading)
+        counts_forget();
+    else if (scheduler->tasks)
         tasks_wake(scheduler->tasks);
 }
 
@@ -173,6 +176,7 @@ static bool start(struct daemon *daemon, struct err *err)
     scheduler->publish = publish;
     store_declare_metrics();
     rescue_declare_metrics();
+    counts_forget();
     if (connect_duties(scheduler, common->database_url, err) &&
         start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err) &&
         start_webhooks(scheduler, err)) {

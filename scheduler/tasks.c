@@ -10,9 +10,11 @@
 #include "common/base/log.h"
 #include "common/io/metrics.h"
 #include "common/model/leader_store.h"
+#include "scheduler/counts.h"
 #include "scheduler/feed.h"
 #include "scheduler/leader.h"
 #include "scheduler/rescue.h"
+#include "scheduler/retain.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/webhooks.h"
 
@@ -25,6 +27,9 @@ const struct task_spec task_table[] = {
     {"republish", 5000, true, feed_republish_run},
     {"deadlines", 500, true, deadlines_run},
     {"rescue", 1000, true, rescue_run},
+    {"counts", 1000, true, counts_run},
+    {"partitions", 3600 * 1000, true, partitions_run},
+    {"retention", 600 * 1000, true, retention_run},
     {"webhooks", 500, false, webhooks_run},
 };
 const size_t task_table_count = sizeof(task_table) / sizeof(task_table[0]);
