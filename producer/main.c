@@ -144,7 +144,7 @@ static void drain(struct daemon *daemon)
     struct program *program = daemon_data(daemon);
 
     program->drain_since_us = clock_monotonic_us();
-    http_server_drain(program->producer->server);
+    producer_drain(program->producer);
     program->drain_tick = event_new(daemon_base(daemon), -1, EV_PERSIST, on_drain_tick, daemon);
     if (!program->drain_tick || event_add(program->drain_tick, &period) != 0)
         daemon_finish(daemon);

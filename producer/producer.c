@@ -27,6 +27,7 @@
 #include "producer/auth.h"
 #include "producer/publish.h"
 #include "producer/routes.h"
+#include "producer/stream.h"
 #include "producer/watch.h"
 
 enum {
@@ -112,6 +113,9 @@ static bool start_server(struct producer *producer, struct err *err)
         .tls_key = producer->options->tls_key,
     };
 
+    producer->streams = streams_new(producer, err);
+    if (!producer->streams)
+        return false;
     producer->auth = auth_new(producer->keys, producer->pepper);
     if (!producer->auth)
         return err_set(err, "start the check of keys: out of memory");
@@ -153,6 +157,7 @@ void producer_free(struct producer *producer)
     if (!producer)
         return;
     http_server_free(producer->server);
+    streams_free(producer->streams);
     if (producer->kafka)
         kafka_producer_free(producer->kafka, FLUSH_MS);
     submit_store_free(producer->submits);
@@ -174,6 +179,12 @@ void producer_free(struct producer *producer)
     crypto_wipe(producer->pepper, sizeof(producer->pepper));
     crypto_wipe(&producer->webhooks, sizeof(producer->webhooks));
     free(producer);
+}
+
+void producer_drain(struct producer *producer)
+{
+    http_server_drain(producer->server);
+    streams_drain(producer->streams);
 }
 
 /* --- in between ------------------------------------------------------------------------------- */

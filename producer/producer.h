@@ -68,6 +68,8 @@ struct producer {
 
 /* Builds everything on the daemon's loop. */
 struct producer *producer_start(struct daemon *daemon, struct err *err) MUST_CHECK;
+/* Takes no more requests; streams end, and who waits is answered within a second. */
+void producer_drain(struct producer *producer);
 void producer_free(struct producer *producer); /* NULL is fine */
 
 /* Takes over routes, networks and secrets of a configuration that was checked. */
