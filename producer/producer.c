@@ -32,6 +32,9 @@
 
 enum {
     KEY_WAIT_MS = 1000, /* how long a submit waits for another with its idempotency key */
+    /* A database that answers no more is noticed a little after these. */
+    INTAKE_TIMEOUT_MS = 10000,
+    API_TIMEOUT_MS = 5000,
     FLUSH_MS = 2000,
     WARM_UP_S = 10, /* so long Kafka may keep a new process unready */
 };
@@ -42,10 +45,13 @@ static const struct log_context log_producer = {.component = "producer"};
 
 static bool connect_duties(struct producer *producer, const char *url, struct err *err)
 {
-    struct pg_options intake = {
-        .url = url, .duty = "intake", .lock_timeout_ms = KEY_WAIT_MS, .keeps_clock = true};
+    struct pg_options intake = {.url = url,
+                                .duty = "intake",
+                                .statement_timeout_ms = INTAKE_TIMEOUT_MS,
+                                .lock_timeout_ms = KEY_WAIT_MS,
+                                .keeps_clock = true};
     struct pg_options read = {.url = url, .duty = "read"};
-    struct pg_options api = {.url = url, .duty = "api"};
+    struct pg_options api = {.url = url, .duty = "api", .statement_timeout_ms = API_TIMEOUT_MS};
 
     producer->intake_pg = pg_new(producer->base, &intake, err);
     producer->read_pg = producer->intake_pg ? pg_new(producer->base, &read, err) : NULL;
