@@ -12,6 +12,7 @@
 #include "common/io/metrics.h"
 #include "producer/admin_handlers.h"
 #include "producer/auth.h"
+#include "producer/bulk.h"
 #include "producer/handlers.h"
 #include "producer/producer.h"
 #include "producer/reply.h"
@@ -20,6 +21,7 @@
 static const struct route_entry routes[] = {
     {"POST", "/v1/jobs", SCOPE_JOBS_WRITE, BODY_JSON, submit_handle},
     {"GET", "/v1/jobs", SCOPE_JOBS_READ, BODY_NONE, list_handle},
+    {"POST", "/v1/jobs/bulk", SCOPE_JOBS_WRITE, BODY_STREAM, bulk_handle},
     {"GET", "/v1/jobs/{id}", SCOPE_JOBS_READ, BODY_NONE, status_handle},
     {"GET", "/v1/jobs/{id}/events", SCOPE_JOBS_READ, BODY_NONE, events_handle},
     {"GET", "/v1/jobs/{id}/result", SCOPE_JOBS_READ, BODY_NONE, result_handle},

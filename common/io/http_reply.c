@@ -2,6 +2,7 @@
 /* Answers: whole or streamed, framed for who asked, never piling up without end. */
 #include <assert.h>
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <http_parser.h>
 #include <string.h>
 
@@ -264,6 +265,20 @@ void http_end(struct http_request *request)
         }
     }
     end(request);
+}
+
+void http_set_write_timeout(struct http_request *request, int64_t ms)
+{
+    struct http_conn *conn = request->conn;
+    struct timeval wait;
+
+    if (!conn->bev)
+        return;
+    if (ms < 0)
+        ms = conn->server ? conn->server->options.limits.write_timeout_ms : 0;
+    wait.tv_sec = (time_t)(ms / 1000);
+    wait.tv_usec = (suseconds_t)(ms % 1000 * 1000);
+    bufferevent_set_timeouts(conn->bev, NULL, ms > 0 ? &wait : NULL);
 }
 
 void http_abort(struct http_request *request, bool hard)
