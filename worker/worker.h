@@ -71,7 +71,6 @@ struct worker {
     int64_t idle_since_us; /* draining, and the last run has ended */
     int64_t started_us;
 
-    struct pg *webhooks_pg;
     struct webhook_sender *webhooks; /* the first tries; the scheduler sees to the later ones */
 };
 
