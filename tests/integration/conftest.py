@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a stack that most tests share, and stacks of their own for those that break things."""
+
+import json
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from testenv.stack import Stack  # noqa: E402
+from testenv.wait import wait_until  # noqa: E402
+
+LIVE = []  # stacks that run now, for the logs of a failed test
+COUNTS = {"passed": 0, "failed": 0}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--counts", help="file to leave the numbers of passed and failed tests in")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; only with NIGHTSHIFT_SLOW=1")
+
+
+def pytest_collection_modifyitems(items):
+    if not os.environ.get("NIGHTSHIFT_SLOW"):
+        skip = pytest.mark.skip(reason="set NIGHTSHIFT_SLOW=1 to run it")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.passed:
+        COUNTS["passed"] += 1
+    elif report.failed:
+        COUNTS["failed"] += 1
+        for stack in LIVE:
+            report.sections.append((f"logs of {stack.folder}", stack.log_tails()))
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--counts")
+    if path:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="ascii") as file:
+            json.dump(COUNTS, file)
+
+
+def running(stack):
+    """Starts a stack, yields it, and takes it down again."""
+    with stack:
+        LIVE.append(stack)
+        try:
+            yield stack
+        finally:
+            LIVE.remove(stack)
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """Two of each daemon on real Kafka.  Tests must leave it as they found it."""
+    yield from running(Stack(producers=2, workers=2, schedulers=2))
+
+
+@pytest.fixture
+def api(stack):
+    return stack.api()
+
+
+@pytest.fixture
+def other_producer(stack):
+    """The same tenant at the second producer."""
+    return stack.api(producer=1)
+
+
+@pytest.fixture
+def admin(stack):
+    return stack.admin()
+
+
+@pytest.fixture
+def simulator(stack):
+    return stack.simulator
+
+
+@pytest.fixture
+def sql(stack):
+    return stack.sql
+
+
+def tenant_key(admin, tenant, scopes=("jobs:write", "jobs:read")):
+    """A new tenant with a key; its object (with the webhook secret) and the key."""
+    made = admin.post_json("/admin/v1/tenants", {"id": tenant, "name": tenant}, expect=201)
+    key = admin.post_json(f"/admin/v1/tenants/{tenant}/keys", {"name": "test", "scopes": list(scopes)},
+                          expect=201)
+    return made, key["key"]
+
+
+@pytest.fixture
+def tenant(stack, admin, request):
+    """An API client of a tenant of this test's own."""
+    import uuid  # pylint: disable=import-outside-toplevel
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    made, key = tenant_key(admin, name)
+    client = stack.api(key=key)
+    client.tenant = name
+    client.webhook_secret = made["webhook_secret"]
+    return client
+
+
+__all__ = ["running", "tenant_key", "wait_until"]
