@@ -293,6 +293,9 @@ void run_cut_call(struct run *run)
     if (!run->call)
         return;
     call_cut(run->call, &end);
+    /* Our doing, not the provider's. */
+    if (end.failure.type != ERROR_NONE)
+        end.failure.type = run->is_cancelled ? ERROR_CANCELLED : ERROR_WORKER_LOST;
     take_end(run, &end);
 }
 
@@ -302,8 +305,6 @@ static const char *outcome_name(const struct run *run)
 {
     if (run->end.failure.type == ERROR_NONE)
         return "ok";
-    if (run->is_cancelled)
-        return "cancelled";
     return error_type_name(run->end.failure.type);
 }
 

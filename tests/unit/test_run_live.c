@@ -235,11 +235,296 @@ static void test_a_job_succeeds_with_text_usage_and_cost(void **state)
     assert_counts_balance();
 }
 
+/* One call, one way to end. */
+static void test_each_fault_ends_as_it_should(void **state)
+{
+    static const struct {
+        struct job_options job;
+        const char *ended, *calls;
+    } cases[] = {
+        /* Whole answers in odd clothes. */
+        {{.marker = "[[sim fault=crlf,comments,bom]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=split_bytes unicode=1]]"},
+         "succeeded stop 1 0",
+         "main settled 200"},
+        {{.marker = "[[sim fault=nul]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=bad_utf8]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=lone_surrogate]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=usage_every_chunk]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=no_usage]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=keep_open]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=length]]"}, "succeeded length 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=unknown_finish]]"}, "succeeded eos_token 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=huge_event bytes=300000]]"},
+         "succeeded stop 1 0",
+         "main settled 200"},
+        /* Answers without text. */
+        {{.marker = "[[sim fault=refusal]]"}, "succeeded stop 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=two_tools]]"}, "succeeded tool_calls 1 0", "main settled 200"},
+        {{.marker = "[[sim fault=empty_tool]]"}, "succeeded tool_calls 1 0", "main settled 200"},
+        /* No other target will do. */
+        {{.marker = "[[sim status=400]]"},
+         "failed bad_request 1 0",
+         "main released 400 bad_request"},
+        {{.marker = "[[sim code=context_length_exceeded]]", .route = "single"},
+         "failed context_length 1 0",
+         "main released 400 context_length"},
+        {{.marker = "[[sim fault=content_filter]]"},
+         "failed content_filter content_filter 1 0",
+         "main settled 200"},
+        {{.marker = "[[sim code=content_policy_violation]]"},
+         "failed content_filter 1 0",
+         "main released 400 content_filter"},
+        {{.marker = "[[sim code=insufficient_quota]]", .route = "single"},
+         "failed quota 1 0",
+         "main released 429 quota"},
+        {{.marker = "[[sim status=401]]", .route = "single"},
+         "failed auth 1 0",
+         "main released 401 auth"},
+        {{.marker = "[[sim status=500 should_retry=false]]", .route = "single"},
+         "failed overloaded 1 0",
+         "main unknown 500 overloaded"},
+        /* The next target does. */
+        {{.marker = "[[sim at=main status=401]]"},
+         "succeeded stop 2 0",
+         "main released 401 auth, spare settled 200"},
+        {{.marker = "[[sim at=main code=model_not_found]]"},
+         "succeeded stop 2 0",
+         "main released 404 bad_request, spare settled 200"},
+        {{.marker = "[[sim at=main status=429 retry_after=30]]"},
+         "succeeded stop 1 1",
+         "main released 429 rate_limited, spare settled 200"},
+        {{.marker = "[[sim at=main status=503]]"},
+         "succeeded stop 2 0",
+         "main released 503 overloaded, spare settled 200"},
+        {{.marker = "[[sim at=main status=500]]"},
+         "succeeded stop 2 0",
+         "main unknown 500 overloaded, spare settled 200"},
+        {{.marker = "[[sim at=main fault=reset_before]]"},
+         "succeeded stop 2 0",
+         "main unknown network, spare settled 200"},
+        {{.marker = "[[sim at=main fault=reset_after_head]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 network, spare settled 200"},
+        {{.marker = "[[sim at=main fault=cut_line]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 network, spare settled 200"},
+        {{.marker = "[[sim at=main fault=end_mid]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=no_done]]"},
+         "succeeded stop 2 0",
+         "main settled 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=no_finish]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=error_in_stream]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 overloaded, spare settled 200"},
+        {{.marker = "[[sim at=main fault=html_200]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=json_error_200]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=empty_200]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=junk]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "[[sim at=main fault=huge_event bytes=20000000]]"},
+         "succeeded stop 2 0",
+         "main unknown 200 protocol, spare settled 200"},
+        {{.marker = "x", .route = "dead"},
+         "succeeded stop 2 0",
+         "dead released network, spare settled 200"},
+        /* Again, until no attempt is left. */
+        {{.marker = "[[sim status=500 times=1]]", .route = "single"},
+         "succeeded stop 2 0",
+         "main unknown 500 overloaded, main settled 200"},
+        {{.marker = "[[sim status=503]]", .max_attempts = 2},
+         "failed overloaded 2 0",
+         "main released 503 overloaded, spare released 503 overloaded"},
+        /* Ceilings. */
+        {{.marker = "x", .max_cost_nano = 1000}, "failed budget 0 0", NULL},
+        {{.marker = "[[sim fault=silence]]", .deadline_ms = 400},
+         "expired deadline 1 0",
+         "main unknown timeout"},
+        {{.marker = "[[sim fault=silence_mid]]", .deadline_ms = 400},
+         "expired deadline 1 0",
+         "main unknown 200 timeout"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct id id;
+
+        print_message("case %zu: %s\n", i, cases[i].job.marker);
+        ended = 0;
+        id = run_job(&cases[i].job);
+        assert_job(id, cases[i].ended);
+        if (cases[i].calls)
+            assert_calls(id, cases[i].calls);
+        if (strncmp(cases[i].ended, "succeeded", 9) == 0 && !strstr(cases[i].job.marker, "tool") &&
+            !strstr(cases[i].job.marker, "refusal"))
+            assert_text_is_whole(id);
+    }
+    (void)state;
+    assert_counts_balance();
+}
+
+static void test_text_of_a_broken_attempt_is_declared_void(void **state)
+{
+    struct id id = run_job(&(struct job_options){.marker = "[[sim at=main fault=cut_line]]"});
+
+    (void)state;
+    assert_events(id, "job.started output.delta attempt.superseded job.started output.delta "
+                      "job.succeeded");
+    assert_int_equal(
+        sql_number("SELECT count(*) FROM events s, events d WHERE s.job = '%s' AND d.job = s.job "
+                   "AND s.kind = 'attempt.superseded' AND d.kind = 'output.delta' "
+                   "AND d.attempt = 1 AND s.data ->> 'reason' = 'network' "
+                   "AND (s.data ->> 'valid_bytes')::int = octet_length(d.text)",
+                   hex(id)),
+        1);
+}
+
+static void test_a_rate_limited_job_goes_back_to_the_queue(void **state)
+{
+    struct id id = run_job(&(struct job_options){.route = "single",
+                                                 .marker = "[[sim status=429 "
+                                                           "retry_after=7]]"});
+
+    (void)state;
+    sql_assert_text("rate_limit 0 1",
+                    "SELECT concat_ws(' ', wait_reason, attempts, deferrals) FROM queue "
+                    "WHERE job = '%s' AND ready_at BETWEEN now() + interval '5 s' AND now() + "
+                    "interval '7 s'",
+                    hex(id));
+    assert_calls(id, "main released 429 rate_limited");
+    assert_events(id, "job.started job.retrying");
+    assert_counts_balance();
+}
+
+/* Begins a job that holds after a few events, and waits until it does. */
+static struct id begin_held(struct run **run)
+{
+    struct id id = queue_job(&(struct job_options){.marker = "[[sim hold=h tokens=9]]"});
+
+    *run = begin(id, 0);
+    for (int i = 0; i < 200 && sql_number("SELECT count(*) FROM events WHERE job = '%s' AND kind = "
+                                          "'output.delta'",
+                                          hex(id)) == 0;
+         i++)
+        turn_loop_ms(20);
+    return id;
+}
+
+static void test_a_cancelled_call_is_cut_and_its_text_kept(void **state)
+{
+    struct run *run;
+    struct id id = begin_held(&run);
+
+    (void)state;
+    sql_run("UPDATE runs SET cancel_requested = true WHERE job = '%s'", hex(id));
+    run_cancel(run);
+    await_count(&ended, 1);
+    assert_job(id, "cancelled cancelled 1 0");
+    assert_calls(id, "main unknown 200 cancelled");
+    assert_events(id, "job.started output.delta job.cancelled");
+    assert_counts_balance();
+}
+
+static void test_a_drained_call_is_handed_back_uncounted(void **state)
+{
+    struct run *run;
+    struct id id = begin_held(&run);
+
+    (void)state;
+    run_cut(run, CUT_DRAIN);
+    await_count(&ended, 1);
+    assert_int_equal(sql_number("SELECT attempts + deferrals FROM queue WHERE job = '%s' AND "
+                                "ready_at <= now() AND wait_reason IS NULL",
+                                hex(id)),
+                     0);
+    assert_events(id, "job.started output.delta attempt.superseded job.retrying");
+    assert_calls(id, "main unknown 200 worker_lost");
+    assert_counts_balance();
+}
+
+static void test_a_lost_run_books_its_call_and_writes_nothing_else(void **state)
+{
+    struct run *run;
+    struct id id = begin_held(&run);
+
+    (void)state;
+    run_cut(run, CUT_LOST);
+    assert_int_equal(ended, 1);
+    for (int i = 0; i < 100 && sql_number("SELECT count(*) FROM calls WHERE job = '%s' AND state = "
+                                          "'unknown'",
+                                          hex(id)) == 0;
+         i++)
+        turn_loop_ms(20);
+    assert_calls(id, "main unknown 200 worker_lost");
+    assert_int_equal(sql_number("SELECT count(*) FROM runs WHERE job = '%s'", hex(id)), 1);
+    assert_events(id, "job.started output.delta");
+}
+
+static void test_a_rescued_run_finds_out_and_forgets(void **state)
+{
+    struct run *run;
+    struct id id = queue_job(&(struct job_options){.marker = "[[sim tokens=100 rate=20]]"});
+
+    (void)state;
+    run = begin(id, 0);
+    (void)run;
+    turn_loop_ms(300);
+    sql_run("UPDATE runs SET run_token = run_token + 1000 WHERE job = '%s'", hex(id));
+    await_count(&ended, 1);
+    for (int i = 0; i < 100 && sql_number("SELECT count(*) FROM calls WHERE job = '%s' AND state = "
+                                          "'sent'",
+                                          hex(id)) == 1;
+         i++)
+        turn_loop_ms(20);
+    assert_calls(id, "main unknown 200 worker_lost");
+    assert_int_equal(sql_number("SELECT count(*) FROM jobs WHERE state IS NULL"), 1);
+}
+
+static void test_silence_is_told_from_slowness(void **state)
+{
+    struct id id;
+
+    (void)state;
+    settings_unref(worker.settings);
+    worker.settings = make_settings(", timeouts: {first_byte_ms: 300, idle_ms: 300}");
+    id = run_job(&(struct job_options){.marker = "[[sim at=main fault=pings]]"});
+    assert_job(id, "succeeded stop 2 0");
+    assert_calls(id, "main unknown 200 timeout, spare settled 200");
+    ended = 0;
+    id = run_job(&(struct job_options){.marker = "[[sim at=main fault=silence]]"});
+    assert_calls(id, "main unknown timeout, spare settled 200");
+    ended = 0;
+    id = run_job(&(struct job_options){.marker = "[[sim at=main fault=silence_head]]"});
+    assert_calls(id, "main unknown 200 timeout, spare settled 200");
+    ended = 0;
+    id = run_job(&(struct job_options){.marker = "[[sim tokens=6 gap_ms=150]]"});
+    assert_job(id, "succeeded stop 1 0");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_job_succeeds_with_text_usage_and_cost, set_up,
-                                        tear_down),
+        TEST(test_a_job_succeeds_with_text_usage_and_cost),
+        TEST(test_each_fault_ends_as_it_should),
+        TEST(test_text_of_a_broken_attempt_is_declared_void),
+        TEST(test_a_rate_limited_job_goes_back_to_the_queue),
+        TEST(test_a_cancelled_call_is_cut_and_its_text_kept),
+        TEST(test_a_drained_call_is_handed_back_uncounted),
+        TEST(test_a_lost_run_books_its_call_and_writes_nothing_else),
+        TEST(test_a_rescued_run_finds_out_and_forgets),
+        TEST(test_silence_is_told_from_slowness),
     };
 
     return cmocka_run_group_tests(tests, start, stop);
