@@ -152,6 +152,9 @@ $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) 
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+# This one prepares every SQL statement there is, so it links every object.
+$(OUT)/tests/test_migrate: LDFLAGS += -Wl,--whole-archive
+$(OUT)/tests/test_migrate: LDLIBS := -Wl,--no-whole-archive $(LDLIBS)
 $(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
