@@ -55,6 +55,7 @@ objects = $(patsubst %.c,$(OUT)/%.o,$(1))
 PARTS := common producer worker scheduler simulator migrations
 $(foreach p,$(PARTS),$(eval OBJECTS_$(p) := $(call objects,$(SOURCES_$(p)))))
 OBJECTS_migrations += $(OUT)/migrations/embedded.o
+OBJECTS_producer += $(OUT)/producer/openapi_document.o
 $(foreach p,$(PARTS),$(eval LIB_$(p) := $(OUT)/lib$(p).a))
 
 PROGRAMS := $(foreach p,producer worker scheduler,$(if $(wildcard $(p)/main.c),$(BIN)/nightshift-$(p)))
@@ -124,6 +125,12 @@ $(OUT)/migrations/embedded.S: $(wildcard migrations/*.sql) Makefile
 	  n=0; for f in $(sort $(wildcard migrations/*.sql)); do n=$$((n+1)); printf '.quad n%d, b%d, e%d\n' $$n $$n $$n; done; \
 	  printf '.quad 0, 0, 0\n.section .note.GNU-stack,"",@progbits\n'; } > $@
 $(OUT)/migrations/embedded.o: $(OUT)/migrations/embedded.S
+	$(Q)$(CC) -c -o $@ $<
+# So does the API's document.
+$(OUT)/producer/openapi_document.S: producer/openapi.json Makefile
+	@mkdir -p $(dir $@)
+	$(Q)printf '.section .rodata\n.globl openapi_document, openapi_document_end\nopenapi_document: .incbin "%s"\nopenapi_document_end: .byte 0\n.section .note.GNU-stack,"",@progbits\n' $< > $@
+$(OUT)/producer/openapi_document.o: $(OUT)/producer/openapi_document.S
 	$(Q)$(CC) -c -o $@ $<
 $(BIN)/nightshift-migrate: $(OUT)/migrations/main.o $(LIB_migrations) $(LIB_common)
 	$(SAY) LD $@

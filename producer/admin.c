@@ -112,9 +112,9 @@ static bool refuse_param(const struct params *params, const char *name, struct e
         names[i] = params->params[i].name;
     nearest = str_nearest(name, names, params->count);
     if (nearest)
-        return err_input(err, "unknown_field", name,
+        return err_input(err, "invalid_value", name,
                          "unknown query parameter \"%s\" (did you mean \"%s\"?)", name, nearest);
-    return err_input(err, "unknown_field", name, "unknown query parameter \"%s\"", name);
+    return err_input(err, "invalid_value", name, "unknown query parameter \"%s\"", name);
 }
 
 static bool on_param(const char *name, const char *value, void *arg, struct err *err)

@@ -14,6 +14,7 @@
 #include "producer/auth.h"
 #include "producer/bulk.h"
 #include "producer/handlers.h"
+#include "producer/openapi.h"
 #include "producer/producer.h"
 #include "producer/reply.h"
 #include "producer/stream.h"
@@ -57,6 +58,7 @@ static const struct route_entry routes[] = {
     {"POST", "/admin/v1/resume", SCOPE_ADMIN, BODY_JSON, resume_handle},
     {"GET", "/healthz", SCOPE_NONE, BODY_NONE, live_handle},
     {"GET", "/readyz", SCOPE_NONE, BODY_NONE, ready_handle},
+    {"GET", "/openapi.json", SCOPE_NONE, BODY_NONE, openapi_handle},
     {"GET", "/metrics", SCOPE_ADMIN, BODY_NONE, metrics_handle},
 };
 enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };

@@ -508,7 +508,7 @@ static bool on_param(const char *name, const char *value, void *arg, struct err 
     struct query *query = arg;
 
     if (strcmp(name, "after") != 0)
-        return err_input(err, "unknown_field", name,
+        return err_input(err, "invalid_value", name,
                          "unknown query parameter \"%s\" (did you mean \"after\"?)", name);
     if (query->after)
         return err_input(err, "invalid_value", name, "after is given twice");
