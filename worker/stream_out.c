@@ -265,11 +265,6 @@ void stream_out_changed(struct stream_out *out)
     publish(out, &(struct live_message){.kind = LIVE_CHANGED});
 }
 
-void stream_out_watch(struct stream_out *out)
-{
-    out->is_watched = true;
-}
-
 void stream_out_turn(struct stream_out *out)
 {
     struct chunk *open = out->open;
@@ -287,6 +282,15 @@ void stream_out_turn(struct stream_out *out)
                          .len = open->body.len - out->shown,
                      });
     out->shown = open->body.len;
+}
+
+/* Whoever comes late lacks the open chunk from its start: Postgres has it only when it closes.
+ * Others skip what they know by its offset. */
+void stream_out_watch(struct stream_out *out)
+{
+    out->is_watched = true;
+    out->shown = 0;
+    stream_out_turn(out);
 }
 
 /* --- gather ----------------------------------------------------------------------------------- */

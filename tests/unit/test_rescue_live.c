@@ -134,12 +134,29 @@ static void test_events_say_what_is_void_and_when_it_goes_on(void **state)
                     hex(job));
 }
 
-static void test_attempt_without_output_is_not_superseded(void **state)
+/* What of it was shown live nobody knows. */
+static void test_attempt_of_which_nothing_was_stored_is_void_from_its_first_byte(void **state)
 {
     struct id job = running_job();
 
     (void)state;
     sql_run("DELETE FROM events WHERE job = '%s' AND kind = 'output.delta'", hex(job));
+    silence_worker();
+    rescue_pass();
+    sql_assert_text("{\"attempt\" : 2, \"valid_bytes\" : 0, \"reason\" : \"worker_lost\"}",
+                    "SELECT data::text FROM events WHERE job = '%s' AND run = 3"
+                    "  AND kind = 'attempt.superseded'",
+                    hex(job));
+    assert_int_equal(sql_number("SELECT count(*) FROM events WHERE kind = 'job.retrying'"), 1);
+}
+
+static void test_call_that_was_over_and_without_output_is_not_superseded(void **state)
+{
+    struct id job = running_job();
+
+    (void)state;
+    sql_run("DELETE FROM events WHERE job = '%s' AND kind = 'output.delta'", hex(job));
+    sql_run("UPDATE calls SET state = 'released' WHERE job = '%s' AND call = 2", hex(job));
     silence_worker();
     rescue_pass();
     assert_int_equal(sql_number("SELECT count(*) FROM events WHERE kind = 'attempt.superseded'"),
@@ -403,7 +420,8 @@ int main(void)
         TEST(test_job_of_a_lost_worker_goes_back_to_the_queue),
         TEST(test_call_under_way_becomes_unknown_and_keeps_its_reservation),
         TEST(test_events_say_what_is_void_and_when_it_goes_on),
-        TEST(test_attempt_without_output_is_not_superseded),
+        TEST(test_attempt_of_which_nothing_was_stored_is_void_from_its_first_byte),
+        TEST(test_call_that_was_over_and_without_output_is_not_superseded),
         TEST(test_attempt_that_the_worker_gave_up_is_superseded_once),
         TEST(test_worker_that_beats_keeps_its_runs),
         TEST(test_run_without_a_worker_is_found),

@@ -77,6 +77,7 @@ class Rescue:
 
     def show_wait(self):
         if self.killed_at and not self.superseded:
+            self.flow.end()
             self.stage.screen.live(f"{self.victim} is dead; {time.monotonic() - self.killed_at:.1f} s "
                                    "without a heartbeat")
 
