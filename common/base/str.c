@@ -74,16 +74,32 @@ static size_t utf8_step(const unsigned char *text, size_t len, enum utf8_kind *k
     return n;
 }
 
+/* How many bytes of ASCII without NUL text begins with; eight at a time, since nearly all text that
+ * passes through here is nothing else. */
+static size_t ascii_run(const unsigned char *text, size_t len)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t n = 0;
+
+    while (len - n >= sizeof(uint64_t)) {
+        uint64_t word;
+
+        memcpy(&word, text + n, sizeof(word));
+        if ((word | (word - ones)) & (ones << 7)) /* a byte over 0x7f, or a borrow out of a NUL */
+            break;
+        n += sizeof(word);
+    }
+    while (n < len && text[n] - 1u < 0x7f)
+        n++;
+    return n;
+}
+
 bool str_utf8_valid(const char *text, size_t len)
 {
     const unsigned char *bytes = (const unsigned char *)text;
     enum utf8_kind kind;
 
-    for (size_t i = 0; i < len;) {
-        if (bytes[i] - 1u < 0x7f) { /* ASCII without NUL, the usual case */
-            i++;
-            continue;
-        }
+    for (size_t i = ascii_run(bytes, len); i < len; i += ascii_run(bytes + i, len - i)) {
         i += utf8_step(bytes + i, len - i, &kind);
         if (kind != UTF8_WHOLE)
             return false;
@@ -113,7 +129,7 @@ bool str_utf8_clean(struct buf *out, const char *text, size_t len)
     size_t from = 0;
     size_t at = 0;
 
-    while (at < len) {
+    while ((at += ascii_run(bytes + at, len - at)) < len) {
         enum utf8_kind kind;
         size_t n = utf8_step(bytes + at, len - at, &kind);
 
