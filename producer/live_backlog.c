@@ -16,11 +16,22 @@ static size_t entry_size(const struct live_entry *entry)
     return sizeof(*entry) + entry->message.len;
 }
 
+/* Does the message hold what waits first, and so everything?  A worker shows its open chunk from
+ * the start to whoever comes late. */
+static bool covers(const struct live_message *message, const struct live_message *first)
+{
+    return message->run == first->run && message->seq == first->seq &&
+           message->attempt == first->attempt && message->offset <= first->offset;
+}
+
 void live_backlog_add(struct live_backlog *backlog, const struct live_message *message)
 {
     size_t size = sizeof(struct live_entry) + message->len;
-    struct live_entry *entry = backlog->bytes + size <= LIVE_BACKLOG_BYTES ? malloc(size) : NULL;
+    struct live_entry *entry;
 
+    if (backlog->first && covers(message, &backlog->first->message))
+        live_backlog_clear(backlog);
+    entry = backlog->bytes + size <= LIVE_BACKLOG_BYTES ? malloc(size) : NULL;
     if (!entry) {
         live_backlog_clear(backlog);
         return;

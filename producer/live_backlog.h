@@ -16,8 +16,9 @@ struct live_backlog {
     size_t bytes; /* of memory */
 };
 
-/* Copies the message.  When it does not fit, everything is dropped, this one too: Postgres will
- * have it all. */
+/* Copies the message.  One that begins where the oldest of its chunk does, or before, replaces them
+ * all: it is the chunk told again, as far as it came.  When it does not fit, everything is dropped,
+ * this one too: Postgres will have it all. */
 void live_backlog_add(struct live_backlog *backlog, const struct live_message *message);
 /* The oldest; false when there is none.  Its text is borrowed until it is dropped. */
 bool live_backlog_first(const struct live_backlog *backlog, struct live_message *out) MUST_CHECK;

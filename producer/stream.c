@@ -241,6 +241,7 @@ static void stream_take_live(struct stream *stream)
             now = clock_monotonic_us();
             if (now - stream->hole_read_us >= HOLE_READ_MS * US_PER_MS) {
                 stream->hole_read_us = now;
+                stream->worker_told = (struct id){0}; /* it tells its open chunk again */
                 stream_read(stream);
             }
             return;
@@ -267,7 +268,8 @@ static void on_live(const struct live_message *message, void *arg)
         stream_take_live(stream);
 }
 
-/* The worker sends live text only while it knows that somebody watches. */
+/* The worker sends live text only while it knows that somebody watches; told after the
+ * subscription, because it answers with what it has not stored yet. */
 static void tell_worker(struct stream *stream, struct id worker)
 {
     char channel[CHANNEL_SIZE];
@@ -430,17 +432,22 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 /* --- the beginning ---------------------------------------------------------------------------- */
 
+static void stream_open(struct stream *stream)
+{
+    http_add_header(stream->http, "cache-control", "no-cache");
+    http_add_header(stream->http, "x-accel-buffering", "no");
+    http_start(stream->http, 200, "text/event-stream");
+    stream->has_head = true;
+    stream->written_us = clock_monotonic_us();
+}
+
 /* Messages are coming, or Redis is away: what Postgres has is read after the subscription. */
 static void on_watching(bool is_listening, void *arg)
 {
     struct stream *stream = arg;
 
     (void)is_listening;
-    http_add_header(stream->http, "cache-control", "no-cache");
-    http_add_header(stream->http, "x-accel-buffering", "no");
-    http_start(stream->http, 200, "text/event-stream");
-    stream->has_head = true;
-    stream->written_us = clock_monotonic_us();
+    stream_open(stream);
     if (strcmp(http_method(stream->http), "HEAD") == 0)
         stream_end(stream);
     else
@@ -489,9 +496,14 @@ static void on_located(const struct event_place *place, void *arg)
         stream_refuse(stream, "invalid_value", "after", "the job never had this cursor");
         return;
     }
+    if (stream->cursor.seq ==
+        SEQ_ENDED) { /* the reader has the closing event: nothing is to come */
+        stream_open(stream);
+        stream_end(stream);
+        return;
+    }
     if (stream->cursor.seq >= 0)
         stream_position_resume(&stream->position, &stream->cursor, &facts, place->attempt);
-    tell_worker(stream, place->worker);
     stream->watch =
         watch_start(stream->streams->producer->watches, stream->job, on_live, on_watching, stream);
     if (!stream->watch)

@@ -44,6 +44,8 @@ struct stream_out {
     bool has_deltas;
     size_t shown; /* bytes of the open chunk that live readers have, or nobody wanted */
     bool is_watched;
+    int publishing; /* without an answer */
+    int stale;      /* of these the first so many say nothing about who watches now */
     int64_t last_us;
     int out_count; /* appends and publishes without an answer */
     bool is_dropped;
@@ -239,7 +241,10 @@ static void on_published(const struct redis_reply *reply, void *arg)
     struct stream_out *out = arg;
 
     out->out_count--;
-    if (reply->kind == REDIS_INT && !out->is_dropped)
+    out->publishing--;
+    if (out->stale > 0)
+        out->stale--;
+    else if (reply->kind == REDIS_INT && !out->is_dropped)
         out->is_watched = reply->number > 0;
     free_if_over(out);
 }
@@ -255,6 +260,7 @@ static void publish(struct stream_out *out, const struct live_message *message)
     buf_init(&text, STREAM_CHUNK_MAX + 256);
     if (live_message_write(message, &text)) {
         out->out_count++;
+        out->publishing++;
         redis_publish(out->spec.redis, channel, text.data, text.len, on_published, out);
     }
     buf_release(&text);
@@ -289,6 +295,7 @@ void stream_out_turn(struct stream_out *out)
 void stream_out_watch(struct stream_out *out)
 {
     out->is_watched = true;
+    out->stale = out->publishing;
     out->shown = 0;
     stream_out_turn(out);
 }
