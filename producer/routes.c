@@ -63,6 +63,8 @@ static const struct route_entry routes[] = {
 };
 enum { ROUTE_COUNT = sizeof(routes) / sizeof(routes[0]) };
 
+enum { PATH_LABEL_SIZE = 64 };
+
 static const struct metric requests_total = {
     .name = "nightshift_http_requests_total",
     .type = METRIC_COUNTER,
@@ -249,13 +251,25 @@ static const char *method_label(const char *method)
     return "other";
 }
 
+/* "/v1/jobs/:id": braces inside a label's value confuse simple readers of the text format. */
+static void path_label(const struct request_context *context, char out[PATH_LABEL_SIZE])
+{
+    const char *pattern = context && context->route ? context->route->pattern : "other";
+    size_t len = 0;
+
+    for (; *pattern && len < PATH_LABEL_SIZE - 1; pattern++)
+        if (*pattern != '}')
+            out[len++] = (char)(*pattern == '{' ? ':' : *pattern);
+    out[len] = '\0';
+}
+
 void routes_answered(const struct http_request *http, int status, int64_t duration_us, void *arg)
 {
     struct request_context *context = http_data(http);
-    const char *path = context && context->route ? context->route->pattern : "other";
-    char label[16] = "none";
+    char label[16] = "none", path[PATH_LABEL_SIZE];
 
     (void)arg;
+    path_label(context, path);
     if (status > 0)
         snprintf(label, sizeof(label), "%d", status);
     metric_add(&requests_total, METRIC_LABELS(method_label(http_method(http)), path, label), 1);

@@ -58,7 +58,7 @@ typedef void route_handler_fn(struct request_context *context);
 
 struct route_entry {
     const char *method;
-    const char *pattern; /* "/v1/jobs/{id}/events"; also the `path` label of the metrics */
+    const char *pattern; /* "/v1/jobs/{id}/events"; as ":id" in the `path` label of the metrics */
     enum scope scope;
     enum body_kind body;
     route_handler_fn *handler;
