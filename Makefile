@@ -200,7 +200,7 @@ fuzz-run: $(FUZZERS)
 # The Python of the tests, in a place of its own.
 .PHONY: venv
 venv: build/venv/.made
-build/venv/.made: tests/requirements.txt
+build/venv/.made: tests/requirements.txt tests/constraints.txt
 	$(Q)deploy/local/deps test
 	$(SAY) VENV build/venv
 	$(Q)rm -rf build/venv && python3 -m venv build/venv

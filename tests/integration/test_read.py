@@ -120,7 +120,7 @@ def test_a_long_poll_hears_of_the_end_at_another_producer(stack, api, other_prod
 
 
 @pytest.mark.parametrize("job", ["job_" + "0" * 32, "job_019301930193719301930193019301930",
-                                 "job_xyz", "nonsense", "job_" + "f" * 32, "job_%00"])
+                                 "job_xyz", "nonsense", "job_" + "f" * 32])
 def test_unknown_and_impossible_ids_are_the_same_404(api, job):
     for method, path in (("GET", ""), ("GET", "/result"), ("GET", "/events"), ("POST", "/cancel"),
                          ("POST", "/replay")):

@@ -180,10 +180,12 @@ def test_the_second_scheduler_takes_over(stack):
 def test_many_jobs_through_killed_workers_end_once_each(stack):
     """Three kills under load; every answer is a whole one and every call is in the ledger."""
     api = stack.api()
-    requests = [chat(tokens=20, rate=40) for _ in range(120)]
-    jobs = [api.submit(request)["id"] for request in requests]
+    requests, jobs = [], []
     for _ in range(3):
-        wait_until(lambda: stack.sql.value("SELECT count(*) FROM runs"), 20, "work in progress")
+        for _ in range(40):
+            requests.append(chat(tokens=40, rate=20))
+            jobs.append(api.submit(requests[-1])["id"])
+        wait_until(lambda: stack.sql.value("SELECT count(*) FROM runs") >= 40, 20, "work in progress")
         stack.kill("worker-1")
         stack.restart("worker-1")
     for job, request in zip(jobs, requests):

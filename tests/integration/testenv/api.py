@@ -60,15 +60,16 @@ def parse_events(chunks):
 
 
 class EventStream:
-    """A stream that is open; iterate over it, close it at any time."""
+    """A stream that is open; iterate over it, also in several goes, close it at any time."""
 
     def __init__(self, client, response):
         self.client = client
         self.response = response
         self.headers = response.headers
+        self.events = parse_events(response.iter_raw())
 
     def __iter__(self):
-        return parse_events(self.response.iter_raw())
+        return self.events
 
     def __enter__(self):
         return self
