@@ -32,13 +32,13 @@ def run(stage):
 
 
 def show_calls(screen, calls):
-    screen.row(("call", 4, "dim"), ("provider", 8, "dim"), ("model", 12, "dim"), ("status", -6, "dim"),
-               ("state", 9, "dim"), ("error", 13, "dim"), ("tokens", -9, "dim"), ("cost", -13, "dim"))
+    screen.row(("call", 4, "dim"), ("provider", 8, "dim"), ("status", -6, "dim"), ("state", 8, "dim"),
+               ("error", 12, "dim"), ("tokens", -8, "dim"), ("cost", -12, "dim"))
     for call in calls:
         failed = call["error_type"] is not None
         tokens = "" if call["output_tokens"] is None else (f"{call['input_tokens'] or 0}"
                                                            f" + {call['output_tokens']}")
-        screen.row((str(call["attempt"]), 4), (call["provider"], 8), (call["model"], 12),
+        screen.row((str(call["attempt"]), 4), (call["provider"], 8),
                    (str(call["status"] or "-"), -6, "yellow" if failed else "green"),
-                   (call["state"], 9), (call["error_type"] or "", 13, "yellow"), (tokens, -9),
-                   (f"${call['cost_usd']}", -13))
+                   (call["state"], 8), (call["error_type"] or "", 12, "yellow"), (tokens, -8),
+                   (f"${call['cost_usd']}", -12))

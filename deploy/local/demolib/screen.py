@@ -37,8 +37,11 @@ class Screen:
             text = text.translate({ord(a): b for a, b in zip("✓✗━─│·→…█░×—", "+x--|->~#.x-")})
             text = text.encode(self.stream.encoding or "ascii", "replace").decode(
                 self.stream.encoding or "ascii")
-        self.stream.write(text)
-        self.stream.flush()
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:  # the terminal is gone: what was begun is stopped all the same
+            self.stream = open(os.devnull, "w", encoding="utf-8")
 
     def line(self, text=""):
         self.clear_live()
