@@ -130,4 +130,6 @@ class Rescue:
 
 
 def describe(data):
+    if "at" in data:
+        data = {**data, "at": data["at"][11:19]}
     return "  ".join(f"{name} {value}" for name, value in data.items() if value is not None)

@@ -100,7 +100,7 @@ class Screen:
             self.has_live_line = False
             self.write("\r\x1b[2K")
 
-    def bar(self, done, total, width=30):
+    def bar(self, done, total, width=24):
         """A bar of a fixed number of cells."""
         full = width * done // max(1, total)
         return "█" * full + "░" * (width - full)
