@@ -12,7 +12,8 @@
 
 /* CTEs `booking` and `booked`: settle the calls that `input` names, by their own key, after the
  * runs rows of `locked` (a CTE before) are locked: one order for everybody. */
-#define CALL_SQL_BOOK                                                               \
+#define CALL_SQL_BOOK \
+    SQL(                                                                            \
     "booking AS MATERIALIZED ("                                                     \
     "    SELECT i.*"                                                                \
     "    FROM (SELECT * FROM input WHERE call IS NOT NULL ORDER BY job, call) AS i" \
@@ -38,7 +39,8 @@
     "                                      WHEN 'released' THEN 0"                  \
     "                                      ELSE c.reserved_nano END"                \
     "    FROM booking b"                                                            \
-    "    WHERE " SQL_KEYED("c.job", "b.job") " AND " SQL_KEYED("c.call", "b.call") ")"
+    "    WHERE " SQL_KEYED("c.job", "b.job")                                        \
+    "      AND " SQL_KEYED("c.call", "b.call") ")")
 
 /* The input columns of struct event_chunk (see event_chunk_values), and the CTE that stores it for
  * the runs of `locked`. */

@@ -9,8 +9,7 @@
 /* The row of the ledger, the run's counters and lease, and the event that announces the call, if
  * the run is live, not cancelled and within its deadline.  A repeat changes nothing more, and its
  * answer is the same: bytes leave only after the answer. */
-PG_STATEMENT(
-    call_intent_statement,
+PG_STATEMENT(call_intent_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int4[], $4::int4[], $5::int4[],"
     "        $6::int4[], $7::int4[], $8::int4[], $9::text[], $10::text[], $11::text[],"
@@ -38,55 +37,53 @@ PG_STATEMENT(
     "        call_started_at = clock_timestamp(),"
     "        silent_s = l.silent_s"
     "    FROM locked l"
-    "    WHERE " SQL_KEYED(
-        "r.job",
-        "l.job") " AND l.is_go"
-                 "), sent AS ("
-                 "    INSERT INTO calls (job, call, run, tenant, key_id, workflow, end_user, route,"
-                 "                       provider, model, input_nano_per_mtok, "
-                 "cached_nano_per_mtok,"
-                 "                       output_nano_per_mtok, reserved_nano, state, cost_nano)"
-                 "    SELECT job, call, run, tenant, key_id, workflow, end_user, route, provider,"
-                 "           model, input_price, cached_price, output_price, reserved_nano, 'sent',"
-                 "           reserved_nano"
-                 "    FROM locked"
-                 "    WHERE is_go"
-                 "    ON CONFLICT DO NOTHING"
-                 "), told AS ("
-                 "    INSERT INTO events (job, run, seq, kind, attempt, data)"
-                 "    SELECT job, run, event_seq, 'job.started', call,"
-                 "           json_build_object('attempt', call, 'provider', provider, 'model', "
-                 "model)"
-                 "    FROM locked"
-                 "    WHERE is_go"
-                 "    ON CONFLICT DO NOTHING"
-                 ")"
-                 "SELECT ord, is_go, cancel_requested FROM locked");
+    "    WHERE " SQL_KEYED("r.job", "l.job")
+    "      AND l.is_go"
+    "), sent AS ("
+    "    INSERT INTO calls (job, call, run, tenant, key_id, workflow, end_user, route,"
+    "                       provider, model, input_nano_per_mtok, cached_nano_per_mtok,"
+    "                       output_nano_per_mtok, reserved_nano, state, cost_nano)"
+    "    SELECT job, call, run, tenant, key_id, workflow, end_user, route, provider,"
+    "           model, input_price, cached_price, output_price, reserved_nano, 'sent',"
+    "           reserved_nano"
+    "    FROM locked"
+    "    WHERE is_go"
+    "    ON CONFLICT DO NOTHING"
+    "), told AS ("
+    "    INSERT INTO events (job, run, seq, kind, attempt, data)"
+    "    SELECT job, run, event_seq, 'job.started', call,"
+    "           json_build_object('attempt', call, 'provider', provider, 'model', model)"
+    "    FROM locked"
+    "    WHERE is_go"
+    "    ON CONFLICT DO NOTHING"
+    ")"
+    "SELECT ord, is_go, cancel_requested FROM locked");
 
 /* By the call's own key: a worker that was rescued by mistake still books what it spent.  The
  * counters go by the token.  Every row is answered. */
 PG_STATEMENT(call_settle_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::text[], $4::int4[], $5::text[],"
-             "        $6::int4[], $7::int4[], $8::int8[], $9::int8[], $10::int8[], $11::bool[],"
-             "        $12::int8[], $13::int8[], $14::int4[], $15::int4[])"
-             "    WITH ORDINALITY AS input(job, " CALL_SQL_COLUMNS ","
-             "        run_token, attempts, deferrals, ord)"
-             "), locked AS MATERIALIZED ("
-             "    SELECT i.job, i.attempts, i.deferrals"
-             "    FROM (SELECT * FROM input ORDER BY job, call) AS i"
-             "    CROSS JOIN LATERAL ("
-             "        SELECT FROM runs"
-             "        WHERE runs.job = i.job AND runs.run_token = i.run_token"
-             "        FOR NO KEY UPDATE"
-             "    ) AS r"
-             "), counted AS ("
-             "    UPDATE runs r"
-             "    SET attempts = l.attempts, deferrals = l.deferrals"
-             "    FROM (SELECT job, max(attempts) AS attempts, max(deferrals) AS deferrals"
-             "          FROM locked GROUP BY job) AS l"
-             "    WHERE " SQL_KEYED("r.job", "l.job") ""
-                                                      "), " CALL_SQL_BOOK "SELECT ord FROM input");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::text[], $4::int4[], $5::text[],"
+    "        $6::int4[], $7::int4[], $8::int8[], $9::int8[], $10::int8[], $11::bool[],"
+    "        $12::int8[], $13::int8[], $14::int4[], $15::int4[])"
+    "    WITH ORDINALITY AS input(job, " CALL_SQL_COLUMNS ","
+    "        run_token, attempts, deferrals, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.job, i.attempts, i.deferrals"
+    "    FROM (SELECT * FROM input ORDER BY job, call) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT FROM runs"
+    "        WHERE runs.job = i.job AND runs.run_token = i.run_token"
+    "        FOR NO KEY UPDATE"
+    "    ) AS r"
+    "), counted AS ("
+    "    UPDATE runs r"
+    "    SET attempts = l.attempts, deferrals = l.deferrals"
+    "    FROM (SELECT job, max(attempts) AS attempts, max(deferrals) AS deferrals"
+    "          FROM locked GROUP BY job) AS l"
+    "    WHERE " SQL_KEYED("r.job", "l.job") ""
+    "), " CALL_SQL_BOOK
+    "SELECT ord FROM input");
 
 struct call_store {
     struct pg_batch *intents;

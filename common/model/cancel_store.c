@@ -6,9 +6,10 @@
 
 /* By runs_pkey.  A statement of its own: one with several steps would look at the moment before a
  * job moved from the queue to its run, and miss it in both. */
-PG_STATEMENT(run_flag_cancel_statement, "UPDATE runs SET cancel_requested = true"
-                                        " WHERE job = $1::uuid AND tenant = $2::text"
-                                        " RETURNING worker");
+PG_STATEMENT(run_flag_cancel_statement,
+    "UPDATE runs SET cancel_requested = true"
+    " WHERE job = $1::uuid AND tenant = $2::text"
+    " RETURNING worker");
 
 struct flag_wait {
     run_flag_fn *done;

@@ -21,57 +21,44 @@ static const struct log_context log_claims = {.component = "claims"};
  * row in workers nothing is claimed: such a run would have nobody to rescue it. */
 #define SQL_NOT_PAUSED_AND_ALIVE                                        \
     "EXISTS (SELECT FROM workers WHERE id = $3::uuid)"                  \
-    " AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"       \
+    "  AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"      \
     "     AND name = (ARRAY['high', 'normal', 'low'])[q.priority + 1])" \
-    " AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"
+    "     AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"
 
-#define SQL_CLAIM_LOCKED                                                                           \
-    "), gone AS ("                                                                                 \
-    "    DELETE FROM queue q USING locked l WHERE " SQL_KEYED(                                     \
-        "q.job",                                                                                   \
-        "l.job") "), facts AS MATERIALIZED ("                                                      \
-                 "    SELECT l.*, j.key_id, j.workflow, j.end_user, j.model, j.request, "          \
-                 "j.max_attempts,"                                                                 \
-                 "           j.timeout_s, j.max_cost_nano,"                                        \
-                 "           CASE WHEN l.calls > 0"                                                \
-                 "                THEN (SELECT sum(c.cost_nano)::int8 FROM calls c WHERE c.job = " \
-                 "l.job)"                                                                          \
-                 "           END AS spent_nano"                                                    \
-                 "    FROM locked l"                                                               \
-                 "    JOIN jobs j ON " SQL_KEYED(                                                  \
-                     "j.id",                                                                       \
-                     "l.job") "), taken AS ("                                                      \
-                              "    INSERT INTO runs (job, tenant, priority, run, run_token, "      \
-                              "worker, deadline,"                                                  \
-                              "                      dispatch_seq, est_tokens, lease_until, "      \
-                              "calls, attempts, deferrals,"                                        \
-                              "                      crashes, started_at, cancel_requested)"       \
-                              "    SELECT job, tenant, priority, run + 1, nextval('run_tokens'), " \
-                              "$3::uuid, deadline,"                                                \
-                              "           dispatch_seq, est_tokens, now() + (timeout_s + 120) * "  \
-                              "interval '1 s', calls,"                                             \
-                              "           attempts, deferrals, crashes, coalesce(started_at, "     \
-                              "now()), cancel_requested"                                           \
-                              "    FROM facts"                                                     \
-                              "    RETURNING job, run, run_token, started_at"                      \
-                              "), tallied AS ("                                                    \
-                              "    INSERT INTO counts (tenant, priority, state, delta)"            \
-                              "    SELECT tenant, priority, s.state, sum(s.sign)"                  \
-                              "    FROM facts, (VALUES ('queued', -1), ('running', 1)) AS "        \
-                              "s(state, sign)"                                                     \
-                              "    GROUP BY tenant, priority, s.state"                             \
-                              ")"                                                                  \
-                              "SELECT f.ord, f.job, f.priority, t.run, t.run_token, f.tenant, "    \
-                              "f.key_id, f.workflow,"                                              \
-                              "       f.end_user, f.model, f.request, f.calls, f.attempts, "       \
-                              "f.deferrals, f.crashes,"                                            \
-                              "       f.max_attempts, f.timeout_s, f.deadline, t.started_at, "     \
-                              "f.max_cost_nano,"                                                   \
-                              "       f.spent_nano, f.est_tokens,"                                 \
-                              "       (extract(epoch FROM clock_timestamp() - f.ready_at) * "      \
-                              "1000000)::int8 "                                                    \
-                              "FROM facts f "                                                      \
-                              "JOIN taken t ON t.job = f.job"
+#define SQL_CLAIM_LOCKED \
+    SQL(                                                                                       \
+    "), gone AS ("                                                                             \
+    "    DELETE FROM queue q USING locked l WHERE " SQL_KEYED("q.job", "l.job")                \
+    "), facts AS MATERIALIZED ("                                                               \
+    "    SELECT l.*, j.key_id, j.workflow, j.end_user, j.model, j.request, j.max_attempts,"    \
+    "           j.timeout_s, j.max_cost_nano,"                                                 \
+    "           CASE WHEN l.calls > 0"                                                         \
+    "                THEN (SELECT sum(c.cost_nano)::int8 FROM calls c WHERE c.job = l.job)"    \
+    "           END AS spent_nano"                                                             \
+    "    FROM locked l"                                                                        \
+    "    JOIN jobs j ON " SQL_KEYED("j.id", "l.job")                                           \
+    "), taken AS ("                                                                            \
+    "    INSERT INTO runs (job, tenant, priority, run, run_token, worker, deadline,"           \
+    "                      dispatch_seq, est_tokens, lease_until, calls, attempts, deferrals," \
+    "                      crashes, started_at, cancel_requested)"                             \
+    "    SELECT job, tenant, priority, run + 1, nextval('run_tokens'), $3::uuid, deadline,"    \
+    "           dispatch_seq, est_tokens, now() + (timeout_s + 120) * interval '1 s', calls,"  \
+    "           attempts, deferrals, crashes, coalesce(started_at, now()), cancel_requested"   \
+    "    FROM facts"                                                                           \
+    "    RETURNING job, run, run_token, started_at"                                            \
+    "), tallied AS ("                                                                          \
+    "    INSERT INTO counts (tenant, priority, state, delta)"                                  \
+    "    SELECT tenant, priority, s.state, sum(s.sign)"                                        \
+    "    FROM facts, (VALUES ('queued', -1), ('running', 1)) AS s(state, sign)"                \
+    "    GROUP BY tenant, priority, s.state"                                                   \
+    ")"                                                                                        \
+    "SELECT f.ord, f.job, f.priority, t.run, t.run_token, f.tenant, f.key_id, f.workflow,"     \
+    "       f.end_user, f.model, f.request, f.calls, f.attempts, f.deferrals, f.crashes,"      \
+    "       f.max_attempts, f.timeout_s, f.deadline, t.started_at, f.max_cost_nano,"           \
+    "       f.spent_nano, f.est_tokens,"                                                       \
+    "       (extract(epoch FROM clock_timestamp() - f.ready_at) * 1000000)::int8 "             \
+    "FROM facts f "                                                                            \
+    "JOIN taken t ON t.job = f.job")
 
 enum claim_column {
     COLUMN_ORD,
@@ -102,50 +89,54 @@ enum claim_column {
 /* By ticket.  LATERAL with FOR UPDATE is a wall to the planner: every row is found by queue_pkey,
  * in the order of the sorted input, whatever the statistics say.  Waits for a row's lock:
  * SKIP LOCKED would lose the ticket beside a republish. */
-PG_STATEMENT(claim_ticket_statement, "WITH input AS MATERIALIZED ("
-                                     "    SELECT * FROM unnest($1::uuid[], $2::int4[])"
-                                     "    WITH ORDINALITY AS input(job, seq, ord)"
-                                     "), locked AS MATERIALIZED ("
-                                     "    SELECT i.ord, q.*"
-                                     "    FROM (SELECT * FROM input ORDER BY job) AS i"
-                                     "    CROSS JOIN LATERAL ("
-                                     "        SELECT * FROM queue"
-                                     "        WHERE queue.job = i.job"
-                                     "          AND dispatch_seq = i.seq"
-                                     "          AND ready_at <= now()"
-                                     "          AND (deadline > now()) IS TRUE"
-                                     "        FOR UPDATE"
-                                     "    ) AS q"
-                                     "    WHERE " SQL_NOT_PAUSED_AND_ALIVE SQL_CLAIM_LOCKED);
+PG_STATEMENT(claim_ticket_statement,
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int4[])"
+    "    WITH ORDINALITY AS input(job, seq, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.ord, q.*"
+    "    FROM (SELECT * FROM input ORDER BY job) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT * FROM queue"
+    "        WHERE queue.job = i.job"
+    "          AND dispatch_seq = i.seq"
+    "          AND ready_at <= now()"
+    "          AND (deadline > now()) IS TRUE"
+    "        FOR UPDATE"
+    "    ) AS q"
+    "    WHERE " SQL_NOT_PAUSED_AND_ALIVE
+    SQL_CLAIM_LOCKED);
 
 /* Straight from the queue: rows dealt over 2 s ago, by the index queue_dealt.  (The IS TRUE keeps
  * the deadline's own index out of the planner's sight.) */
 PG_STATEMENT(claim_dealt_statement,
-             "WITH locked AS MATERIALIZED ("
-             "    SELECT 0::int8 AS ord, q.*"
-             "    FROM queue q"
-             "    WHERE q.priority = $1::int4"
-             "      AND q.dispatched_at < now() - interval '2 s'"
-             "      AND (q.ready_at <= now()) IS TRUE"
-             "      AND (q.deadline > now()) IS TRUE"
-             "      AND " SQL_NOT_PAUSED_AND_ALIVE "    ORDER BY q.dispatched_at, q.job"
-             "    LIMIT $2::int8"
-             "    FOR UPDATE OF q SKIP LOCKED" SQL_CLAIM_LOCKED);
+    "WITH locked AS MATERIALIZED ("
+    "    SELECT 0::int8 AS ord, q.*"
+    "    FROM queue q"
+    "    WHERE q.priority = $1::int4"
+    "      AND q.dispatched_at < now() - interval '2 s'"
+    "      AND (q.ready_at <= now()) IS TRUE"
+    "      AND (q.deadline > now()) IS TRUE"
+    "      AND " SQL_NOT_PAUSED_AND_ALIVE
+    "    ORDER BY q.dispatched_at, q.job"
+    "    LIMIT $2::int8"
+    "    FOR UPDATE OF q SKIP LOCKED"
+    SQL_CLAIM_LOCKED);
 
 /* By the index runs_worker. */
 PG_STATEMENT(claim_list_runs_statement, "SELECT job, run_token FROM runs WHERE worker = $1::uuid");
 
 /* The scheduler's rescue does the rest: whatever the run did, it is handled in one place. */
 PG_STATEMENT(claim_disown_statement,
-             "UPDATE runs SET lease_until = now() - interval '1 s' "
-             "WHERE job = $1::uuid AND run_token = $2::int8 AND worker = $3::uuid");
+    "UPDATE runs SET lease_until = now() - interval '1 s' "
+    "WHERE job = $1::uuid AND run_token = $2::int8 AND worker = $3::uuid");
 
 /* The first thousand are kept, until somebody has looked and deletes them. */
 PG_STATEMENT(claim_keep_unreadable_statement,
-             "INSERT INTO unreadable_tickets (topic, kafka_partition, kafka_offset, data) "
-             "SELECT $1::text, $2::int4, $3::int8, $4::bytea "
-             "WHERE (SELECT count(*) FROM (SELECT FROM unreadable_tickets LIMIT 1000) AS t) < 1000 "
-             "ON CONFLICT DO NOTHING");
+    "INSERT INTO unreadable_tickets (topic, kafka_partition, kafka_offset, data) "
+    "SELECT $1::text, $2::int4, $3::int8, $4::bytea "
+    "WHERE (SELECT count(*) FROM (SELECT FROM unreadable_tickets LIMIT 1000) AS t) < 1000 "
+    "ON CONFLICT DO NOTHING");
 
 struct claim_store {
     struct pg *pg;

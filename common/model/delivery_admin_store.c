@@ -32,11 +32,11 @@ PG_STATEMENT(delivery_list_by_tenant_statement, DELIVERY_LIST("tenant = $1::text
 PG_STATEMENT(delivery_list_by_job_statement, DELIVERY_LIST("job = $3::uuid"));
 
 PG_STATEMENT(delivery_get_statement,
-             "SELECT true, " DELIVERY_SQL_COLUMNS " FROM deliveries d WHERE d.id = $1::uuid");
+    "SELECT true, " DELIVERY_SQL_COLUMNS
+    " FROM deliveries d WHERE d.id = $1::uuid");
 
 /* While a try is under way next_at is its lease, at most 60 s from now. */
-PG_STATEMENT(
-    delivery_redeliver_statement,
+PG_STATEMENT(delivery_redeliver_statement,
     "WITH old AS MATERIALIZED ("
     "    SELECT d.id, d.state,"
     "        d.state <> 'waiting' OR d.next_at > now() + interval '60 s' AS may_move,"

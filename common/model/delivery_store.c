@@ -76,9 +76,9 @@ enum { TRY_JSON_MAX = 1024, LANES_MAX = 1024 };
 
 /* (The IS TRUE keeps the partial indexes out of the planner's sight where a row is looked up by its
  * id.)  Usage and cost are those of the settled calls at this moment. */
-PG_STATEMENT(
-    delivery_claim_statement,
-    "WITH RECURSIVE " SQL_LANES ", locked AS MATERIALIZED ("
+PG_STATEMENT(delivery_claim_statement,
+    "WITH RECURSIVE " SQL_LANES
+    ", locked AS MATERIALIZED ("
     "    SELECT d.id"
     "    FROM (SELECT id FROM picked ORDER BY id) AS p"
     "    CROSS JOIN LATERAL ("
@@ -92,50 +92,39 @@ PG_STATEMENT(
     "    UPDATE deliveries d"
     "    SET attempts = d.attempts + 1, next_at = now() + $6::int8 * interval '1 ms'"
     "    FROM locked l"
-    "    WHERE " SQL_KEYED(
-        "d.id",
-        "l.id") "    RETURNING d.*"
-                ")"
-                "SELECT c.id, c.tenant, c.endpoint, c.url, c.type, c.attempts, c.body, c.sequence,"
-                "       CASE WHEN c.endpoint IS NULL"
-                "            THEN t.id IS NULL"
-                "            ELSE e.id IS NULL OR e.disabled_at IS NOT NULL OR e.deleted_at IS NOT "
-                "NULL"
-                "       END"
-                "           OR (c.body IS NULL AND j.state IS NULL),"
-                "       CASE WHEN c.endpoint IS NULL THEN t.webhook_secret ELSE e.secret END,"
-                "       CASE WHEN c.endpoint IS NULL"
-                "            THEN CASE WHEN t.old_webhook_secret_until > now()"
-                "                      THEN t.old_webhook_secret END"
-                "            ELSE CASE WHEN e.old_secret_until > now() THEN e.old_secret END END,"
-                "       c.job, j.state, j.ended_at, j.workflow, j.metadata::text, j.result_sha256,"
-                "       u.input, u.output, u.cached, u.is_estimated, u.cost "
-                "FROM claimed c "
-                "LEFT JOIN endpoints e ON " SQL_KEYED(
-                    "e.id",
-                    "c.endpoint") " AND e.tenant = c.tenant "
-                                  "LEFT JOIN tenants t ON " SQL_KEYED(
-                                      "t.id",
-                                      "c.tenant") " "
-                                                  "LEFT JOIN LATERAL ("
-                                                  "    SELECT state, ended_at, workflow, metadata, "
-                                                  "result_sha256"
-                                                  "    FROM jobs"
-                                                  "    WHERE jobs.id = c.job AND jobs.tenant = "
-                                                  "c.tenant AND c.body IS NULL"
-                                                  ") AS j ON true "
-                                                  "LEFT JOIN LATERAL ("
-                                                  "    SELECT sum(input_tokens)::int8 AS input, "
-                                                  "sum(output_tokens)::int8 AS output,"
-                                                  "           sum(cached_input_tokens)::int8 AS "
-                                                  "cached,"
-                                                  "           bool_or(is_usage_estimated) AS "
-                                                  "is_estimated,"
-                                                  "           sum(cost_nano)::int8 AS cost"
-                                                  "    FROM calls"
-                                                  "    WHERE calls.job = c.job AND calls.state = "
-                                                  "'settled' AND c.body IS NULL"
-                                                  ") AS u ON true");
+    "    WHERE " SQL_KEYED("d.id", "l.id")
+    "    RETURNING d.*"
+    ")"
+    "SELECT c.id, c.tenant, c.endpoint, c.url, c.type, c.attempts, c.body, c.sequence,"
+    "       CASE WHEN c.endpoint IS NULL"
+    "            THEN t.id IS NULL"
+    "            ELSE e.id IS NULL OR e.disabled_at IS NOT NULL OR e.deleted_at IS NOT NULL"
+    "       END"
+    "           OR (c.body IS NULL AND j.state IS NULL),"
+    "       CASE WHEN c.endpoint IS NULL THEN t.webhook_secret ELSE e.secret END,"
+    "       CASE WHEN c.endpoint IS NULL"
+    "            THEN CASE WHEN t.old_webhook_secret_until > now()"
+    "                      THEN t.old_webhook_secret END"
+    "            ELSE CASE WHEN e.old_secret_until > now() THEN e.old_secret END END,"
+    "       c.job, j.state, j.ended_at, j.workflow, j.metadata::text, j.result_sha256,"
+    "       u.input, u.output, u.cached, u.is_estimated, u.cost "
+    "FROM claimed c "
+    "LEFT JOIN endpoints e ON " SQL_KEYED("e.id", "c.endpoint")
+    "  AND e.tenant = c.tenant "
+    "LEFT JOIN tenants t ON " SQL_KEYED("t.id", "c.tenant") " "
+    "LEFT JOIN LATERAL ("
+    "    SELECT state, ended_at, workflow, metadata, result_sha256"
+    "    FROM jobs"
+    "    WHERE jobs.id = c.job AND jobs.tenant = c.tenant AND c.body IS NULL"
+    ") AS j ON true "
+    "LEFT JOIN LATERAL ("
+    "    SELECT sum(input_tokens)::int8 AS input, sum(output_tokens)::int8 AS output,"
+    "           sum(cached_input_tokens)::int8 AS cached,"
+    "           bool_or(is_usage_estimated) AS is_estimated,"
+    "           sum(cost_nano)::int8 AS cost"
+    "    FROM calls"
+    "    WHERE calls.job = c.job AND calls.state = 'settled' AND c.body IS NULL"
+    ") AS u ON true");
 
 enum claim_column {
     COLUMN_ID,
@@ -163,8 +152,7 @@ enum claim_column {
 };
 
 /* Who delivered wins over who claimed again meanwhile; else only the newest claim may speak. */
-PG_STATEMENT(
-    delivery_record_statement,
+PG_STATEMENT(delivery_record_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::text[], $4::int8[], $5::text[],"
     "        $6::text[], $7::text[])"
@@ -190,15 +178,15 @@ PG_STATEMENT(
     "        body = coalesce(d.body, l.body),"
     "        ended_at = CASE WHEN l.state <> 'waiting' THEN now() END"
     "    FROM locked l"
-    "    WHERE " SQL_KEYED(
-        "d.id", "l.id") "), disabled AS ("
-                        "    UPDATE endpoints e"
-                        "    SET disabled_at = now(), disabled_reason = 'it answered 410 Gone'"
-                        "    FROM (SELECT DISTINCT disabled AS id FROM locked WHERE disabled IS "
-                        "NOT NULL) AS l"
-                        "    WHERE " SQL_KEYED("e.id", "l.id") " AND e.disabled_at IS NULL"
-                                                               ")"
-                                                               "SELECT ord FROM locked");
+    "    WHERE " SQL_KEYED("d.id", "l.id")
+    "), disabled AS ("
+    "    UPDATE endpoints e"
+    "    SET disabled_at = now(), disabled_reason = 'it answered 410 Gone'"
+    "    FROM (SELECT DISTINCT disabled AS id FROM locked WHERE disabled IS NOT NULL) AS l"
+    "    WHERE " SQL_KEYED("e.id", "l.id")
+    "      AND e.disabled_at IS NULL"
+    ")"
+    "SELECT ord FROM locked");
 
 struct delivery_store {
     struct pg *pg;

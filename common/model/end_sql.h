@@ -35,58 +35,58 @@ _Static_assert(SEQ_SUPERSEDED == 2147418112 && SEQ_RETRYING == 2147418113 &&
 
 /* CTEs `closed`, `told`, `owed`, `tallied`: the jobs row finished, the closing event, the webhook
  * rows, the counts.  A terminal state absorbs.  `owed` has a row (job) per delivery. */
-#define END_SQL_CLOSE                                                                             \
-    "closed AS ("                                                                                 \
-    "    UPDATE jobs j"                                                                           \
-    "    SET state = e.state,"                                                                    \
-    "        started_at = e.started_at,"                                                          \
-    "        ended_at = clock_timestamp(),"                                                       \
-    "        runs = e.run,"                                                                       \
-    "        attempts = e.attempts,"                                                              \
-    "        deferrals = e.deferrals,"                                                            \
-    "        crashes = e.crashes,"                                                                \
-    "        cancel_requested = e.cancel_requested,"                                              \
-    "        error_type = e.error_type,"                                                          \
-    "        error_code = e.error_code,"                                                          \
-    "        error_message = e.error_message,"                                                    \
-    "        error_retryable = e.error_retryable,"                                                \
-    "        result = e.result,"                                                                  \
-    "        result_sha256 = e.result_sha256,"                                                    \
-    "        finish_reason = e.finish_reason"                                                     \
-    "    FROM ended e"                                                                            \
-    "    WHERE " SQL_KEYED(                                                                       \
-        "j.id",                                                                                   \
-        "e.job") " AND j.state IS NULL"                                                           \
-                 "    RETURNING j.id AS job, j.tenant, 'job.' || j.state AS kind, j.webhook_url," \
-                 "              j.webhook_events"                                                 \
-                 "), told AS ("                                                                   \
-                 "    INSERT INTO events (job, run, seq, kind)"                                   \
-                 "    SELECT job, run, " SQL_SEQ_ENDED ", 'job.' || state FROM ended"             \
-                 "    ON CONFLICT DO NOTHING"                                                     \
-                 "), owed AS ("                                                                   \
-                 "    INSERT INTO deliveries (id, tenant, endpoint, url, type, job)"              \
-                 "    SELECT id_make(), c.tenant, t.endpoint, t.url, c.kind, c.job"               \
-                 "    FROM closed c"                                                              \
-                 "    CROSS JOIN LATERAL ("                                                       \
-                 "        SELECT id AS endpoint, url, events"                                     \
-                 "        FROM endpoints"                                                         \
-                 "        WHERE endpoints.tenant = c.tenant"                                      \
-                 "          AND deleted_at IS NULL"                                               \
-                 "          AND disabled_at IS NULL"                                              \
-                 "        UNION ALL"                                                              \
-                 "        SELECT NULL, c.webhook_url, c.webhook_events"                           \
-                 "        WHERE c.webhook_url IS NOT NULL"                                        \
-                 "    ) AS t"                                                                     \
-                 "    WHERE t.events IS NULL OR c.kind = ANY (t.events)"                          \
-                 "    RETURNING job"                                                              \
-                 "), tallied AS ("                                                                \
-                 "    INSERT INTO counts (tenant, priority, state, delta)"                        \
-                 "    SELECT tenant, priority, s.state, sum(s.sign)"                              \
-                 "    FROM ended CROSS JOIN LATERAL (VALUES (from_state, -1), (ended.state, 1)) " \
-                 "AS s(state, "                                                                   \
-                 "sign)"                                                                          \
-                 "    GROUP BY tenant, priority, s.state"                                         \
-                 ")"
+#define END_SQL_CLOSE \
+    SQL(                                                                                 \
+    "closed AS ("                                                                        \
+    "    UPDATE jobs j"                                                                  \
+    "    SET state = e.state,"                                                           \
+    "        started_at = e.started_at,"                                                 \
+    "        ended_at = clock_timestamp(),"                                              \
+    "        runs = e.run,"                                                              \
+    "        attempts = e.attempts,"                                                     \
+    "        deferrals = e.deferrals,"                                                   \
+    "        crashes = e.crashes,"                                                       \
+    "        cancel_requested = e.cancel_requested,"                                     \
+    "        error_type = e.error_type,"                                                 \
+    "        error_code = e.error_code,"                                                 \
+    "        error_message = e.error_message,"                                           \
+    "        error_retryable = e.error_retryable,"                                       \
+    "        result = e.result,"                                                         \
+    "        result_sha256 = e.result_sha256,"                                           \
+    "        finish_reason = e.finish_reason"                                            \
+    "    FROM ended e"                                                                   \
+    "    WHERE " SQL_KEYED("j.id", "e.job")                                              \
+    "      AND j.state IS NULL"                                                          \
+    "    RETURNING j.id AS job, j.tenant, 'job.' || j.state AS kind, j.webhook_url,"     \
+    "              j.webhook_events"                                                     \
+    "), told AS ("                                                                       \
+    "    INSERT INTO events (job, run, seq, kind)"                                       \
+    "    SELECT job, run, " SQL_SEQ_ENDED ", 'job.' || state FROM ended"                 \
+    "    ON CONFLICT DO NOTHING"                                                         \
+    "), owed AS ("                                                                       \
+    "    INSERT INTO deliveries (id, tenant, endpoint, url, type, job)"                  \
+    "    SELECT id_make(), c.tenant, t.endpoint, t.url, c.kind, c.job"                   \
+    "    FROM closed c"                                                                  \
+    "    CROSS JOIN LATERAL ("                                                           \
+    "        SELECT id AS endpoint, url, events"                                         \
+    "        FROM endpoints"                                                             \
+    "        WHERE endpoints.tenant = c.tenant"                                          \
+    "          AND deleted_at IS NULL"                                                   \
+    "          AND disabled_at IS NULL"                                                  \
+    "        UNION ALL"                                                                  \
+    "        SELECT NULL, c.webhook_url, c.webhook_events"                               \
+    "        WHERE c.webhook_url IS NOT NULL"                                            \
+    "    ) AS t"                                                                         \
+    "    WHERE t.events IS NULL OR c.kind = ANY (t.events)"                              \
+    "    RETURNING job"                                                                  \
+    "), tallied AS ("                                                                    \
+    "    INSERT INTO counts (tenant, priority, state, delta)"                            \
+    "    SELECT tenant, priority, s.state, sum(s.sign)"                                  \
+    "    FROM ended"                                                                     \
+    "    CROSS JOIN LATERAL (VALUES (from_state, -1), (ended.state, 1))"                 \
+    "        AS s(state, sign)"                                                          \
+    "    GROUP BY tenant, priority, s.state"                                             \
+    ")")
 
 /* In the SELECT list of a statement with END_SQL_CLOSE: does the job have webhooks to send? */
 #define END_SQL_HAS_DELIVERIES(job) "(" job ") IN (SELECT job FROM owed)"

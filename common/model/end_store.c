@@ -21,7 +21,8 @@ static const struct metric jobs_ended = {
 
 /* The live run behind a token, locked against everybody; read again after a wait, so that a cancel
  * flag which was set meanwhile counts. */
-#define SQL_LOCK_RUN                                                                      \
+#define SQL_LOCK_RUN \
+    SQL(                                                                                  \
     "locked AS MATERIALIZED ("                                                            \
     "    SELECT i.*, r.*"                                                                 \
     "    FROM (SELECT * FROM input ORDER BY job) AS i"                                    \
@@ -33,39 +34,41 @@ static const struct metric jobs_ended = {
     "        FOR UPDATE"                                                                  \
     "    ) AS r"                                                                          \
     "), gone AS ("                                                                        \
-    "    DELETE FROM runs r USING locked l WHERE " SQL_KEYED("r.job", "l.job") ")"
+    "    DELETE FROM runs r USING locked l WHERE " SQL_KEYED("r.job", "l.job") ")")
 
 PG_STATEMENT(run_end_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::text[], $4::int4[], $5::int4[],"
-             "        $6::text[], $7::text[], $8::text[], $9::bool[], $10::text[], $11::bytea[],"
-             "        $12::text[], $13::int4[], $14::text[], $15::int4[], $16::text[],"
-             "        $17::int4[], $18::int4[], $19::int8[], $20::int8[], $21::int8[],"
-             "        $22::bool[], $23::int8[], $24::int4[], $25::int4[], $26::int4[],"
-             "        $27::text[])"
-             "    WITH ORDINALITY AS input(job, run_token, end_state, attempts, deferrals,"
-             "        error_type, error_code, error_message, error_retryable, result,"
-             "        result_sha256, finish_reason, " CALL_SQL_COLUMNS ", " CHUNK_SQL_COLUMNS
-             "        , ord)"
-             "), " SQL_LOCK_RUN ", ended AS MATERIALIZED ("
-             "    SELECT job, tenant, priority, run, 'running' AS from_state, end_state AS state,"
-             "           attempts, deferrals, crashes, started_at, cancel_requested, error_type,"
-             "           error_code, error_message, error_retryable, result, result_sha256,"
-             "           finish_reason"
-             "    FROM locked"
-             "    WHERE NOT cancel_requested"
-             "    UNION ALL"
-             "    SELECT job, tenant, priority, run, 'running', 'cancelled', attempts, deferrals,"
-             "           crashes, started_at, cancel_requested, " END_SQL_CANCELLED
-             "    FROM locked"
-             "    WHERE cancel_requested"
-             "), " CHUNK_SQL_STORE ", " END_SQL_CLOSE ", " CALL_SQL_BOOK "SELECT ord, priority,"
-             "       CASE WHEN cancel_requested THEN 'cancelled' ELSE end_state END,"
-             "       " END_SQL_HAS_DELIVERIES("job") " FROM locked");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::text[], $4::int4[], $5::int4[],"
+    "        $6::text[], $7::text[], $8::text[], $9::bool[], $10::text[], $11::bytea[],"
+    "        $12::text[], $13::int4[], $14::text[], $15::int4[], $16::text[],"
+    "        $17::int4[], $18::int4[], $19::int8[], $20::int8[], $21::int8[],"
+    "        $22::bool[], $23::int8[], $24::int4[], $25::int4[], $26::int4[],"
+    "        $27::text[])"
+    "    WITH ORDINALITY AS input(job, run_token, end_state, attempts, deferrals,"
+    "        error_type, error_code, error_message, error_retryable, result,"
+    "        result_sha256, finish_reason, " CALL_SQL_COLUMNS ", " CHUNK_SQL_COLUMNS
+    "        , ord)"
+    "), " SQL_LOCK_RUN
+    ", ended AS MATERIALIZED ("
+    "    SELECT job, tenant, priority, run, 'running' AS from_state, end_state AS state,"
+    "           attempts, deferrals, crashes, started_at, cancel_requested, error_type,"
+    "           error_code, error_message, error_retryable, result, result_sha256,"
+    "           finish_reason"
+    "    FROM locked"
+    "    WHERE NOT cancel_requested"
+    "    UNION ALL"
+    "    SELECT job, tenant, priority, run, 'running', 'cancelled', attempts, deferrals,"
+    "           crashes, started_at, cancel_requested, " END_SQL_CANCELLED
+    "    FROM locked"
+    "    WHERE cancel_requested"
+    "), " CHUNK_SQL_STORE ", " END_SQL_CLOSE ", " CALL_SQL_BOOK
+    "SELECT ord, priority,"
+    "       CASE WHEN cancel_requested THEN 'cancelled' ELSE end_state END,"
+    "       " END_SQL_HAS_DELIVERIES("job")
+    " FROM locked");
 
 /* Back to the queue with a new dispatch_seq: tickets of before are worthless from here on. */
-PG_STATEMENT(
-    run_requeue_statement,
+PG_STATEMENT(run_requeue_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::text[], $5::text[],"
     "        $6::text[], $7::int4[], $8::int4[], $9::int4[], $10::int8[], $11::int4[],"
@@ -73,9 +76,10 @@ PG_STATEMENT(
     "        $18::int8[], $19::int8[], $20::bool[], $21::int8[], $22::int4[], $23::int4[],"
     "        $24::int4[], $25::text[])"
     "    WITH ORDINALITY AS input(job, run_token, delay_ms, wait_reason, wait_detail, reason,"
-    "        attempts, deferrals, superseded, valid_bytes, " CALL_SQL_COLUMNS ", "
+    "        attempts, deferrals, superseded, valid_bytes, " CALL_SQL_COLUMNS ","
     "        " CHUNK_SQL_COLUMNS ", ord)"
-    "), " SQL_LOCK_RUN ", back AS MATERIALIZED ("
+    "), " SQL_LOCK_RUN
+    ", back AS MATERIALIZED ("
     "    SELECT *, now() + delay_ms * interval '1 ms' AS ready_at"
     "    FROM locked"
     "    WHERE NOT cancel_requested"
@@ -86,7 +90,8 @@ PG_STATEMENT(
     "    SELECT job, tenant, priority, ready_at, deadline, dispatch_seq + 1, est_tokens,"
     "           wait_reason, wait_detail, run, calls, attempts, deferrals, crashes, started_at"
     "    FROM back"
-    "), " CHUNK_SQL_STORE ", superseded AS ("
+    "), " CHUNK_SQL_STORE
+    ", superseded AS ("
     "    INSERT INTO events (job, run, seq, kind, attempt, data)"
     "    SELECT job, run, " SQL_SEQ_SUPERSEDED ", 'attempt.superseded', superseded,"
     "           json_build_object('attempt', superseded, 'valid_bytes', valid_bytes,"
@@ -98,70 +103,62 @@ PG_STATEMENT(
     "    INSERT INTO events (job, run, seq, kind, attempt, data)"
     "    SELECT job, run, " SQL_SEQ_RETRYING ", 'job.retrying', calls,"
     "           json_build_object('attempt', calls, 'reason', reason,"
-    "                             'at', " SQL_RFC3339(
-        "ready_at") ")"
-                    "    FROM back"
-                    "    ON CONFLICT DO NOTHING"
-                    "), moved AS ("
-                    "    INSERT INTO counts (tenant, priority, state, delta)"
-                    "    SELECT tenant, priority, s.state, sum(s.sign)"
-                    "    FROM back, (VALUES ('running', -1), ('queued', 1)) AS s(state, sign)"
-                    "    GROUP BY tenant, priority, s.state"
-                    "), ended AS MATERIALIZED ("
-                    "    SELECT job, tenant, priority, run, 'running' AS from_state, 'cancelled' "
-                    "AS state,"
-                    "           attempts, deferrals, crashes, started_at, cancel_requested,"
-                    "           error_type, error_code, error_message, error_retryable, result, "
-                    "result_sha256,"
-                    "           finish_reason"
-                    "    FROM locked, (SELECT " END_SQL_CANCELLED
-                    ") AS cancelled(error_type, error_code,"
-                    "         error_message, error_retryable, result, result_sha256, finish_reason)"
-                    "    WHERE cancel_requested"
-                    "), " END_SQL_CLOSE ", " CALL_SQL_BOOK
-                    "SELECT ord, priority, CASE WHEN cancel_requested THEN 'cancelled' ELSE "
-                    "'queued' END,"
-                    "       " END_SQL_HAS_DELIVERIES("job") " FROM locked");
+    "                             'at', " SQL_RFC3339("ready_at") ")"
+    "    FROM back"
+    "    ON CONFLICT DO NOTHING"
+    "), moved AS ("
+    "    INSERT INTO counts (tenant, priority, state, delta)"
+    "    SELECT tenant, priority, s.state, sum(s.sign)"
+    "    FROM back, (VALUES ('running', -1), ('queued', 1)) AS s(state, sign)"
+    "    GROUP BY tenant, priority, s.state"
+    "), ended AS MATERIALIZED ("
+    "    SELECT job, tenant, priority, run, 'running' AS from_state, 'cancelled' AS state,"
+    "           attempts, deferrals, crashes, started_at, cancel_requested,"
+    "           error_type, error_code, error_message, error_retryable, result, result_sha256,"
+    "           finish_reason"
+    "    FROM locked, (SELECT " END_SQL_CANCELLED ") AS cancelled(error_type, error_code,"
+    "         error_message, error_retryable, result, result_sha256, finish_reason)"
+    "    WHERE cancel_requested"
+    "), " END_SQL_CLOSE ", " CALL_SQL_BOOK
+    "SELECT ord, priority, CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
+    "       " END_SQL_HAS_DELIVERIES("job")
+    " FROM locked");
 
 /* After `locked`, the queue rows that end: both statements on queue rows share the rest. */
-#define SQL_END_QUEUED(state, outcome)                                                            \
-    "), gone AS ("                                                                                \
-    "    DELETE FROM queue q USING locked l WHERE " SQL_KEYED(                                    \
-        "q.job",                                                                                  \
-        "l.job") "), ended AS MATERIALIZED ("                                                     \
-                 "    SELECT job, tenant, priority, run, 'queued' AS from_state, " state          \
-                 " AS state,"                                                                     \
-                 "           attempts, deferrals, crashes, started_at, cancel_requested,"         \
-                 "           error_type, error_code, error_message, error_retryable, result, "    \
-                 "result_sha256,"                                                                 \
-                 "           finish_reason"                                                       \
-                 "    FROM locked, (SELECT " outcome ") AS o(error_type, error_code,"             \
-                 "         error_message, error_retryable, result, result_sha256, finish_reason)" \
-                 "), " END_SQL_CLOSE
+#define SQL_END_QUEUED(state, outcome) \
+    SQL(                                                                                        \
+    "), gone AS ("                                                                              \
+    "    DELETE FROM queue q USING locked l WHERE " SQL_KEYED("q.job", "l.job")                 \
+    "), ended AS MATERIALIZED ("                                                                \
+    "    SELECT job, tenant, priority, run, 'queued' AS from_state, " state " AS state,"        \
+    "           attempts, deferrals, crashes, started_at, cancel_requested,"                    \
+    "           error_type, error_code, error_message, error_retryable, result, result_sha256," \
+    "           finish_reason"                                                                  \
+    "    FROM locked, (SELECT " outcome ") AS o(error_type, error_code,"                        \
+    "         error_message, error_retryable, result, result_sha256, finish_reason)"            \
+    "), " END_SQL_CLOSE)
 
 /* By queue_pkey; waits for the row. */
 PG_STATEMENT(queue_cancel_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::text[])"
-             "    WITH ORDINALITY AS input(job, tenant, ord)"
-             "), locked AS MATERIALIZED ("
-             "    SELECT i.ord, q.*"
-             "    FROM (SELECT * FROM input ORDER BY job) AS i"
-             "    CROSS JOIN LATERAL ("
-             "        SELECT job, tenant, priority, run, attempts, deferrals, crashes, started_at,"
-             "               true AS cancel_requested"
-             "        FROM queue"
-             "        WHERE queue.job = i.job AND queue.tenant = i.tenant"
-             "        FOR UPDATE"
-             "    ) AS q" SQL_END_QUEUED("'cancelled'",
-                                         END_SQL_CANCELLED) "SELECT ord, priority, "
-                                                            "'cancelled', " END_SQL_HAS_DELIVERIES(
-                                                                "job") " FROM "
-                                                                       "locked");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::text[])"
+    "    WITH ORDINALITY AS input(job, tenant, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.ord, q.*"
+    "    FROM (SELECT * FROM input ORDER BY job) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT job, tenant, priority, run, attempts, deferrals, crashes, started_at,"
+    "               true AS cancel_requested"
+    "        FROM queue"
+    "        WHERE queue.job = i.job AND queue.tenant = i.tenant"
+    "        FOR UPDATE"
+    "    ) AS q"
+    SQL_END_QUEUED("'cancelled'", END_SQL_CANCELLED)
+    "SELECT ord, priority, 'cancelled', " END_SQL_HAS_DELIVERIES("job")
+    " FROM locked");
 
 /* By the index queue_deadline. */
-PG_STATEMENT(
-    queue_expire_due_statement,
+PG_STATEMENT(queue_expire_due_statement,
     "WITH locked AS MATERIALIZED ("
     "    SELECT job, tenant, priority, run, attempts, deferrals, crashes, started_at,"
     "           cancel_requested"
@@ -169,11 +166,10 @@ PG_STATEMENT(
     "    WHERE deadline <= now()"
     "    ORDER BY deadline"
     "    LIMIT $1::int4"
-    "    FOR UPDATE SKIP LOCKED" SQL_END_QUEUED(
-        "'expired'",
-        END_SQL_EXPIRED) "SELECT job, priority, 'expired', " END_SQL_HAS_DELIVERIES("job") " FROM "
-                                                                                           "locke"
-                                                                                           "d");
+    "    FOR UPDATE SKIP LOCKED"
+    SQL_END_QUEUED("'expired'", END_SQL_EXPIRED)
+    "SELECT job, priority, 'expired', " END_SQL_HAS_DELIVERIES("job")
+    " FROM locked");
 
 const struct pg_statement *queue_expire_statement(void)
 {

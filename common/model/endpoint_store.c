@@ -11,8 +11,7 @@
     "e.id, e.url, array_to_json(e.events)::text, e.disabled_reason, e.disabled_at, e.created_at"
 
 /* The tenant's row is locked, so that endpoints made at the same time count each other. */
-PG_STATEMENT(
-    endpoint_create_statement,
+PG_STATEMENT(endpoint_create_statement,
     "WITH owner AS MATERIALIZED ("
     "    SELECT id FROM tenants WHERE id = $2::text FOR NO KEY UPDATE"
     "), made AS ("
@@ -33,43 +32,42 @@ PG_STATEMENT(
 
 /* By the index endpoints_tenant. */
 PG_STATEMENT(endpoint_list_statement,
-             "SELECT true, " ENDPOINT_COLUMNS " "
-             "FROM tenants t "
-             "LEFT JOIN endpoints e ON e.tenant = t.id AND e.deleted_at IS NULL "
-             "WHERE t.id = $1::text "
-             "ORDER BY e.created_at, e.id");
+    "SELECT true, " ENDPOINT_COLUMNS " "
+    "FROM tenants t "
+    "LEFT JOIN endpoints e ON e.tenant = t.id AND e.deleted_at IS NULL "
+    "WHERE t.id = $1::text "
+    "ORDER BY e.created_at, e.id");
 
 PG_STATEMENT(endpoint_get_statement,
-             "SELECT true, " ENDPOINT_COLUMNS " "
-             "FROM endpoints e "
-             "WHERE e.id = $2::text AND e.tenant = $1::text AND e.deleted_at IS NULL");
+    "SELECT true, " ENDPOINT_COLUMNS " "
+    "FROM endpoints e "
+    "WHERE e.id = $2::text AND e.tenant = $1::text AND e.deleted_at IS NULL");
 
 PG_STATEMENT(endpoint_delete_statement,
-             "WITH gone AS ("
-             "    UPDATE endpoints"
-             "    SET deleted_at = now()"
-             "    WHERE id = $2::text AND tenant = $1::text AND deleted_at IS NULL"
-             "    RETURNING id, tenant, url"
-             ")"
-             "SELECT true, audit_append($3::text, 'endpoint.delete', 'endpoint:' || id,"
-             "    json_build_object('tenant', tenant, 'url', url)::text) "
-             "FROM gone");
+    "WITH gone AS ("
+    "    UPDATE endpoints"
+    "    SET deleted_at = now()"
+    "    WHERE id = $2::text AND tenant = $1::text AND deleted_at IS NULL"
+    "    RETURNING id, tenant, url"
+    ")"
+    "SELECT true, audit_append($3::text, 'endpoint.delete', 'endpoint:' || id,"
+    "    json_build_object('tenant', tenant, 'url', url)::text) "
+    "FROM gone");
 
 PG_STATEMENT(endpoint_rotate_statement,
-             "WITH e AS ("
-             "    UPDATE endpoints"
-             "    SET old_secret = secret,"
-             "        old_secret_until = now() + interval '24 hours',"
-             "        secret = $3::bytea"
-             "    WHERE id = $2::text AND tenant = $1::text AND deleted_at IS NULL"
-             "    RETURNING *"
-             ")"
-             "SELECT true, " ENDPOINT_COLUMNS ", audit_append($4::text, 'endpoint.rotate_secret',"
-             "    'endpoint:' || e.id, json_build_object('tenant', e.tenant)::text) "
-             "FROM e");
+    "WITH e AS ("
+    "    UPDATE endpoints"
+    "    SET old_secret = secret,"
+    "        old_secret_until = now() + interval '24 hours',"
+    "        secret = $3::bytea"
+    "    WHERE id = $2::text AND tenant = $1::text AND deleted_at IS NULL"
+    "    RETURNING *"
+    ")"
+    "SELECT true, " ENDPOINT_COLUMNS ", audit_append($4::text, 'endpoint.rotate_secret',"
+    "    'endpoint:' || e.id, json_build_object('tenant', e.tenant)::text) "
+    "FROM e");
 
-PG_STATEMENT(
-    endpoint_test_statement,
+PG_STATEMENT(endpoint_test_statement,
     "WITH e AS MATERIALIZED ("
     "    SELECT id, tenant, url, disabled_at"
     "    FROM endpoints"
@@ -78,21 +76,20 @@ PG_STATEMENT(
     "    INSERT INTO deliveries AS d (id, tenant, endpoint, url, type, body)"
     "    SELECT id_make(), tenant, id, url, 'endpoint.test',"
     "        json_build_object('type', 'endpoint.test',"
-    "            'timestamp', " SQL_RFC3339(
-        "now()") ","
-                 "            'data', json_build_object('id', id, 'object', 'endpoint', 'url', url,"
-                 "                                      'sequence', 1))::text"
-                 "    FROM e"
-                 "    WHERE disabled_at IS NULL"
-                 "    RETURNING d.*"
-                 ")"
-                 "SELECT d.id IS NOT NULL, " DELIVERY_SQL_COLUMNS ","
-                 "    CASE WHEN d.id IS NOT NULL THEN"
-                 "        audit_append($3::text, 'endpoint.test', 'endpoint:' || e.id,"
-                 "            json_build_object('tenant', e.tenant, 'delivery', d.id)::text)"
-                 "    END "
-                 "FROM e "
-                 "LEFT JOIN made d ON true");
+    "            'timestamp', " SQL_RFC3339("now()") ","
+    "            'data', json_build_object('id', id, 'object', 'endpoint', 'url', url,"
+    "                                      'sequence', 1))::text"
+    "    FROM e"
+    "    WHERE disabled_at IS NULL"
+    "    RETURNING d.*"
+    ")"
+    "SELECT d.id IS NOT NULL, " DELIVERY_SQL_COLUMNS ","
+    "    CASE WHEN d.id IS NOT NULL THEN"
+    "        audit_append($3::text, 'endpoint.test', 'endpoint:' || e.id,"
+    "            json_build_object('tenant', e.tenant, 'delivery', d.id)::text)"
+    "    END "
+    "FROM e "
+    "LEFT JOIN made d ON true");
 
 void endpoint_read(const struct admin_reply *reply, int row, struct endpoint *out)
 {

@@ -11,8 +11,7 @@
 enum { PEEK_BATCHES = 2 };
 
 /* All by the primary keys. */
-PG_STATEMENT(
-    event_locate_statement,
+PG_STATEMENT(event_locate_statement,
     "SELECT r.worker, c.kind, c.byte_offset, octet_length(c.text),"
     "    c.text IS NOT NULL AND ($5::int8 = c.byte_offset + octet_length(c.text)"
     "        OR ($5::int8 >= c.byte_offset AND $5::int8 < c.byte_offset + octet_length(c.text)"
@@ -44,8 +43,7 @@ PG_STATEMENT(
     "WHERE j.id = $1::uuid AND j.tenant = $2::text");
 
 /* Always at least one row, for the worker; kind is null when there is no event. */
-PG_STATEMENT(
-    event_read_statement,
+PG_STATEMENT(event_read_statement,
     "SELECT r.worker, e.run, e.seq, e.kind, e.attempt, e.byte_offset, e.text, e.data::text,"
     "    e.rows_read "
     "FROM (SELECT 1) AS one "
@@ -64,19 +62,19 @@ PG_STATEMENT(
     "ORDER BY e.run, e.seq");
 
 PG_STATEMENT(event_peek_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::int4[], $4::int8[])"
-             "    WITH ORDINALITY AS input(job, run, seq, byte_offset, ord)"
-             ")"
-             "SELECT i.ord "
-             "FROM input i "
-             "CROSS JOIN LATERAL ("
-             "    SELECT FROM events e"
-             "    WHERE e.job = i.job AND (e.run, e.seq) >= (i.run, i.seq)"
-             "      AND ((e.run, e.seq) > (i.run, i.seq)"
-             "           OR e.byte_offset + octet_length(e.text) > i.byte_offset)"
-             "    LIMIT 1"
-             ") AS news");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::int4[], $4::int8[])"
+    "    WITH ORDINALITY AS input(job, run, seq, byte_offset, ord)"
+    ")"
+    "SELECT i.ord "
+    "FROM input i "
+    "CROSS JOIN LATERAL ("
+    "    SELECT FROM events e"
+    "    WHERE e.job = i.job AND (e.run, e.seq) >= (i.run, i.seq)"
+    "      AND ((e.run, e.seq) > (i.run, i.seq)"
+    "           OR e.byte_offset + octet_length(e.text) > i.byte_offset)"
+    "    LIMIT 1"
+    ") AS news");
 
 struct event_reads {
     struct pg *pg;

@@ -9,27 +9,27 @@ enum { EVENT_BATCH_BYTES = 8 * 1024 * 1024 };
 /* The key lock holds off whoever ends or rescues the run until this commits, and waits for them:
  * a zombie's text can never land after its superseding. */
 PG_STATEMENT(event_append_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int4[], $4::int4[], $5::text[],"
-             "        $6::int4[], $7::int4[], $8::text[], $9::text[])"
-             "    WITH ORDINALITY AS input(job, run_token, run, seq, kind, attempt, byte_offset,"
-             "        text, data, ord)"
-             "), locked AS MATERIALIZED ("
-             "    SELECT i.*"
-             "    FROM (SELECT * FROM input ORDER BY job, ord) AS i"
-             "    CROSS JOIN LATERAL ("
-             "        SELECT FROM runs"
-             "        WHERE runs.job = i.job AND runs.run_token = i.run_token"
-             "        FOR KEY SHARE"
-             "    ) AS r"
-             "), appended AS ("
-             "    INSERT INTO events (job, run, seq, kind, attempt, byte_offset, text, data)"
-             "    SELECT job, run, seq, kind, attempt, byte_offset, text, data::json"
-             "    FROM locked"
-             "    ORDER BY ord"
-             "    ON CONFLICT DO NOTHING"
-             ")"
-             "SELECT ord FROM locked");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int4[], $4::int4[], $5::text[],"
+    "        $6::int4[], $7::int4[], $8::text[], $9::text[])"
+    "    WITH ORDINALITY AS input(job, run_token, run, seq, kind, attempt, byte_offset,"
+    "        text, data, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.*"
+    "    FROM (SELECT * FROM input ORDER BY job, ord) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT FROM runs"
+    "        WHERE runs.job = i.job AND runs.run_token = i.run_token"
+    "        FOR KEY SHARE"
+    "    ) AS r"
+    "), appended AS ("
+    "    INSERT INTO events (job, run, seq, kind, attempt, byte_offset, text, data)"
+    "    SELECT job, run, seq, kind, attempt, byte_offset, text, data::json"
+    "    FROM locked"
+    "    ORDER BY ord"
+    "    ON CONFLICT DO NOTHING"
+    ")"
+    "SELECT ord FROM locked");
 
 struct event_store {
     struct pg_batch *appends;

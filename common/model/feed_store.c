@@ -17,83 +17,80 @@ enum { CREDITS_PER_SHARD = 64 }; /* fewer credits are spread over fewer shards *
     column " <> ALL (ARRAY(SELECT name FROM pauses WHERE kind = 'tenant'))"
 #define SQL_PRIORITY_RUNS(column)                            \
     "NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'" \
-    " AND name = (ARRAY['high', 'normal', 'low'])[" column " + 1])"
+    "  AND name = (ARRAY['high', 'normal', 'low'])[" column " + 1])"
 
 /* By the indexes queue_dealt and queue_waiting. */
 PG_STATEMENT(feed_look_statement,
-             "WITH fleet AS MATERIALIZED ("
-             "    SELECT coalesce(sum(slots), 0)::int8 AS slots"
-             "    FROM workers"
-             "    WHERE NOT is_draining AND beat_at > now() - interval '6 s'"
-             ") "
-             "SELECT fleet.slots,"
-             "       (SELECT count(*) FROM ("
-             "            SELECT FROM queue q"
-             "            WHERE q.priority = p.priority"
-             "              AND q.dispatched_at IS NOT NULL"
-             "              AND " SQL_TENANT_RUNS(
-                 "q.tenant") "            LIMIT 2 * fleet.slots"
-                             "        ) AS d),"
-                             "       (SELECT coalesce(sum(credits), 0)::int8"
-                             "        FROM lanes l"
-                             "        WHERE l.priority = p.priority AND l.expires_at > now()),"
-                             "       EXISTS (SELECT FROM queue q"
-                             "               WHERE q.priority = p.priority"
-                             "                 AND q.dispatched_at IS NULL"
-                             "                 AND q.ready_at <= now()),"
-                             "       EXISTS (SELECT FROM pauses WHERE kind = 'tenant') "
-                             "FROM (VALUES (0::int2), (1::int2), (2::int2)) AS p(priority) "
-                             "CROSS JOIN fleet "
-                             "ORDER BY p.priority");
+    "WITH fleet AS MATERIALIZED ("
+    "    SELECT coalesce(sum(slots), 0)::int8 AS slots"
+    "    FROM workers"
+    "    WHERE NOT is_draining AND beat_at > now() - interval '6 s'"
+    ") "
+    "SELECT fleet.slots,"
+    "       (SELECT count(*) FROM ("
+    "            SELECT FROM queue q"
+    "            WHERE q.priority = p.priority"
+    "              AND q.dispatched_at IS NOT NULL"
+    "              AND " SQL_TENANT_RUNS("q.tenant")
+    "            LIMIT 2 * fleet.slots"
+    "        ) AS d),"
+    "       (SELECT coalesce(sum(credits), 0)::int8"
+    "        FROM lanes l"
+    "        WHERE l.priority = p.priority AND l.expires_at > now()),"
+    "       EXISTS (SELECT FROM queue q"
+    "               WHERE q.priority = p.priority"
+    "                 AND q.dispatched_at IS NULL"
+    "                 AND q.ready_at <= now()),"
+    "       EXISTS (SELECT FROM pauses WHERE kind = 'tenant') "
+    "FROM (VALUES (0::int2), (1::int2), (2::int2)) AS p(priority) "
+    "CROSS JOIN fleet "
+    "ORDER BY p.priority");
 
 /* By the index queue_waiting, which also gives the order.  (The IS TRUE keeps the deadline's own
  * index out of the planner's sight; an expired job is no candidate but due to end.) */
 PG_STATEMENT(feed_candidates_statement,
-             "SELECT q.job, q.tenant, q.priority, q.dispatch_seq, q.ready_at, q.deadline,"
-             "       q.est_tokens "
-             "FROM unnest($1::int4[]) WITH ORDINALITY AS room(jobs, number) "
-             "CROSS JOIN LATERAL ("
-             "    SELECT * FROM queue"
-             "    WHERE queue.priority = (room.number - 1)::int2"
-             "      AND dispatched_at IS NULL"
-             "      AND ready_at <= now()"
-             "      AND (deadline > now()) IS TRUE"
-             "      AND " SQL_TENANT_RUNS("queue.tenant") "    ORDER BY ready_at, job"
-                                                          "    LIMIT room.jobs"
-                                                          ") AS q "
-                                                          "WHERE " SQL_PRIORITY_RUNS(
-                                                              "(room.number - 1)::int4"));
+    "SELECT q.job, q.tenant, q.priority, q.dispatch_seq, q.ready_at, q.deadline,"
+    "       q.est_tokens "
+    "FROM unnest($1::int4[]) WITH ORDINALITY AS room(jobs, number) "
+    "CROSS JOIN LATERAL ("
+    "    SELECT * FROM queue"
+    "    WHERE queue.priority = (room.number - 1)::int2"
+    "      AND dispatched_at IS NULL"
+    "      AND ready_at <= now()"
+    "      AND (deadline > now()) IS TRUE"
+    "      AND " SQL_TENANT_RUNS("queue.tenant")
+    "    ORDER BY ready_at, job"
+    "    LIMIT room.jobs"
+    ") AS q "
+    "WHERE " SQL_PRIORITY_RUNS("(room.number - 1)::int4"));
 
 /* By queue_pkey.  A row that somebody else holds is being cancelled or expired. */
 PG_STATEMENT(feed_deal_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::int4[])"
-             "    WITH ORDINALITY AS input(job, seq, ord)"
-             "), locked AS MATERIALIZED ("
-             "    SELECT i.ord, q.*"
-             "    FROM (SELECT * FROM input ORDER BY job) AS i"
-             "    CROSS JOIN LATERAL ("
-             "        SELECT job, tenant, priority, dispatch_seq FROM queue"
-             "        WHERE queue.job = i.job"
-             "          AND dispatch_seq = i.seq"
-             "          AND dispatched_at IS NULL"
-             "        FOR UPDATE SKIP LOCKED"
-             "    ) AS q"
-             "), dealt AS ("
-             "    UPDATE queue q"
-             "    SET dispatched_at = now() + l.ord * interval '1 us',"
-             "        published_at = now(),"
-             "        wait_reason = NULL,"
-             "        wait_detail = NULL"
-             "    FROM locked l"
-             "    WHERE " SQL_KEYED(
-                 "q.job",
-                 "l.job") ")"
-                          "SELECT job, tenant, priority, dispatch_seq FROM locked ORDER BY ord");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int4[])"
+    "    WITH ORDINALITY AS input(job, seq, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.ord, q.*"
+    "    FROM (SELECT * FROM input ORDER BY job) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT job, tenant, priority, dispatch_seq FROM queue"
+    "        WHERE queue.job = i.job"
+    "          AND dispatch_seq = i.seq"
+    "          AND dispatched_at IS NULL"
+    "        FOR UPDATE SKIP LOCKED"
+    "    ) AS q"
+    "), dealt AS ("
+    "    UPDATE queue q"
+    "    SET dispatched_at = now() + l.ord * interval '1 us',"
+    "        published_at = now(),"
+    "        wait_reason = NULL,"
+    "        wait_detail = NULL"
+    "    FROM locked l"
+    "    WHERE " SQL_KEYED("q.job", "l.job") ")"
+    "SELECT job, tenant, priority, dispatch_seq FROM locked ORDER BY ord");
 
 /* By the index queue_dealt; published_at is in no index, so the update is HOT. */
-PG_STATEMENT(
-    feed_republish_statement,
+PG_STATEMENT(feed_republish_statement,
     "WITH stale AS MATERIALIZED ("
     "    SELECT q.job"
     "    FROM (VALUES (0::int2), (1::int2), (2::int2)) AS p(priority)"
@@ -103,34 +100,29 @@ PG_STATEMENT(
     "          AND dispatched_at < now() - interval '60 s'"
     "          AND coalesce(published_at, dispatched_at) < now() - interval '60 s'"
     "          AND (deadline > now()) IS TRUE"
-    "          AND " SQL_TENANT_RUNS(
-        "queue.tenant") "        ORDER BY dispatched_at, job"
-                        "        LIMIT $1::int4"
-                        "    ) AS q"
-                        "    WHERE " SQL_PRIORITY_RUNS(
-                            "p.priority") "    LIMIT $1::int4"
-                                          "), locked AS MATERIALIZED ("
-                                          "    SELECT q.*"
-                                          "    FROM (SELECT * FROM stale ORDER BY job) AS s"
-                                          "    CROSS JOIN LATERAL ("
-                                          "        SELECT job, tenant, priority, dispatch_seq, "
-                                          "dispatched_at FROM queue"
-                                          "        WHERE queue.job = s.job AND dispatched_at IS "
-                                          "NOT NULL"
-                                          "        FOR UPDATE SKIP LOCKED"
-                                          "    ) AS q"
-                                          "), published AS ("
-                                          "    UPDATE queue q SET published_at = clock_timestamp()"
-                                          "    FROM locked l"
-                                          "    WHERE " SQL_KEYED(
-                                              "q.job",
-                                              "l.job") ")"
-                                                       "SELECT job, tenant, priority, dispatch_seq "
-                                                       "FROM locked ORDER BY dispatched_at, job");
+    "          AND " SQL_TENANT_RUNS("queue.tenant")
+    "        ORDER BY dispatched_at, job"
+    "        LIMIT $1::int4"
+    "    ) AS q"
+    "    WHERE " SQL_PRIORITY_RUNS("p.priority")
+    "    LIMIT $1::int4"
+    "), locked AS MATERIALIZED ("
+    "    SELECT q.*"
+    "    FROM (SELECT * FROM stale ORDER BY job) AS s"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT job, tenant, priority, dispatch_seq, dispatched_at FROM queue"
+    "        WHERE queue.job = s.job AND dispatched_at IS NOT NULL"
+    "        FOR UPDATE SKIP LOCKED"
+    "    ) AS q"
+    "), published AS ("
+    "    UPDATE queue q SET published_at = clock_timestamp()"
+    "    FROM locked l"
+    "    WHERE " SQL_KEYED("q.job", "l.job") ")"
+    "SELECT job, tenant, priority, dispatch_seq "
+    "FROM locked ORDER BY dispatched_at, job");
 
 /* By the index queue_dealt: what is dealt is bounded, what a tenant has waiting is not. */
-PG_STATEMENT(
-    feed_recall_statement,
+PG_STATEMENT(feed_recall_statement,
     "WITH dealt AS MATERIALIZED ("
     "    SELECT q.job"
     "    FROM (VALUES (0::int2), (1::int2), (2::int2)) AS p(priority)"
@@ -154,28 +146,30 @@ PG_STATEMENT(
     ")"
     "UPDATE queue q SET dispatched_at = NULL, published_at = NULL "
     "FROM locked l "
-    "WHERE " SQL_KEYED("q.job", "l.job") " RETURNING q.job");
+    "WHERE " SQL_KEYED("q.job", "l.job")
+    " RETURNING q.job");
 
-PG_STATEMENT(feed_grant_statement, "WITH input AS MATERIALIZED ("
-                                   "    SELECT * FROM unnest($1::int4[], $2::int4[], $3::int4[])"
-                                   "    AS input(priority, shard, credits)"
-                                   "), locked AS MATERIALIZED ("
-                                   "    SELECT i.*"
-                                   "    FROM (SELECT * FROM input ORDER BY priority, shard) AS i"
-                                   "    CROSS JOIN LATERAL ("
-                                   "        SELECT FROM lanes l"
-                                   "        WHERE l.priority = i.priority"
-                                   "          AND l.shard = i.shard"
-                                   "          AND (l.credits < i.credits - i.credits / 4"
-                                   "               OR l.credits > i.credits"
-                                   "               OR l.expires_at < now() + interval '240 s')"
-                                   "        FOR UPDATE SKIP LOCKED"
-                                   "    ) AS l"
-                                   ")"
-                                   "UPDATE lanes l "
-                                   "SET credits = i.credits, expires_at = now() + interval '300 s' "
-                                   "FROM locked i "
-                                   "WHERE l.priority = i.priority AND l.shard = i.shard");
+PG_STATEMENT(feed_grant_statement,
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::int4[], $2::int4[], $3::int4[])"
+    "    AS input(priority, shard, credits)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.*"
+    "    FROM (SELECT * FROM input ORDER BY priority, shard) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT FROM lanes l"
+    "        WHERE l.priority = i.priority"
+    "          AND l.shard = i.shard"
+    "          AND (l.credits < i.credits - i.credits / 4"
+    "               OR l.credits > i.credits"
+    "               OR l.expires_at < now() + interval '240 s')"
+    "        FOR UPDATE SKIP LOCKED"
+    "    ) AS l"
+    ")"
+    "UPDATE lanes l "
+    "SET credits = i.credits, expires_at = now() + interval '300 s' "
+    "FROM locked i "
+    "WHERE l.priority = i.priority AND l.shard = i.shard");
 
 void feed_look(struct pg *pg, pg_done_fn *done, void *arg)
 {

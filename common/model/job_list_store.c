@@ -12,17 +12,22 @@
 /* $1 tenant, $2 first id (inclusive), $3 last id (exclusive), $4 limit, $5 the job in `after`,
  * $6 priority, $7 workflow, $8 metadata, $9 state; null: any.  Always one row at least: its first
  * column tells whether the tenant has a job $5. */
-#define SQL_LIST(source, filter, order)                                                            \
-    "WITH known AS MATERIALIZED ("                                                                 \
-    "    SELECT $5::uuid IS NULL OR EXISTS ("                                                      \
-    "        SELECT FROM jobs WHERE id = $5::uuid AND tenant = $1::text) AS is_there"              \
-    "), page AS MATERIALIZED ("                                                                    \
-    "    SELECT j.id"                                                                              \
-    "    FROM " source "    WHERE " filter "      AND ($6::int4 IS NULL OR j.priority = $6::int4)" \
-    "    ORDER BY 1 " order "    LIMIT $4::int4"                                                   \
-    "), " JOB_SQL_ALIVE " SELECT known.is_there, " JOB_SQL_COLUMNS                                 \
-    " FROM known LEFT JOIN (page JOIN jobs j ON " SQL_KEYED("j.id", "page.id") JOB_SQL_JOINS       \
-        ") ON known.is_there ORDER BY j.id " order
+#define SQL_LIST(source, filter, order) \
+    SQL(                                                                              \
+    "WITH known AS MATERIALIZED ("                                                    \
+    "    SELECT $5::uuid IS NULL OR EXISTS ("                                         \
+    "        SELECT FROM jobs WHERE id = $5::uuid AND tenant = $1::text) AS is_there" \
+    "), page AS MATERIALIZED ("                                                       \
+    "    SELECT j.id"                                                                 \
+    "    FROM " source                                                                \
+    "    WHERE " filter                                                               \
+    "      AND ($6::int4 IS NULL OR j.priority = $6::int4)"                           \
+    "    ORDER BY 1 " order                                                           \
+    "    LIMIT $4::int4"                                                              \
+    "), " JOB_SQL_ALIVE                                                               \
+    " SELECT known.is_there, " JOB_SQL_COLUMNS                                        \
+    " FROM known LEFT JOIN (page JOIN jobs j ON " SQL_KEYED("j.id", "page.id")        \
+    JOB_SQL_JOINS ") ON known.is_there ORDER BY j.id " order)
 
 #define SQL_IN_RANGE(id) "j.tenant = $1::text AND " id " >= $2::uuid AND " id " < $3::uuid"
 #define SQL_MAYBE_WORKFLOW " AND ($7::text IS NULL OR j.workflow = $7::text)"
@@ -30,33 +35,41 @@
 #define SQL_MAYBE_STATE " AND ($9::text IS NULL OR j.state = $9::text)"
 
 /* By jobs_tenant. */
-#define SQL_LIST_ALL(order)                                                                        \
-    SQL_LIST("jobs j", SQL_IN_RANGE("j.id") SQL_MAYBE_WORKFLOW SQL_MAYBE_METADATA SQL_MAYBE_STATE, \
-             order)
+#define SQL_LIST_ALL(order) SQL_LIST("jobs j", SQL_WHERE_ALL, order)
+#define SQL_WHERE_ALL SQL_IN_RANGE("j.id") SQL_MAYBE_WORKFLOW SQL_MAYBE_METADATA SQL_MAYBE_STATE
+
 /* By jobs_tenant_workflow. */
-#define SQL_LIST_WORKFLOW(order)                                                                   \
-    SQL_LIST("jobs j",                                                                             \
-             SQL_IN_RANGE("j.id") " AND j.workflow = $7::text" SQL_MAYBE_METADATA SQL_MAYBE_STATE, \
-             order)
+#define SQL_LIST_WORKFLOW(order) SQL_LIST("jobs j", SQL_WHERE_WORKFLOW, order)
+#define SQL_WHERE_WORKFLOW \
+    SQL(SQL_IN_RANGE("j.id")         \
+        " AND j.workflow = $7::text" \
+        SQL_MAYBE_METADATA SQL_MAYBE_STATE)
+
 /* By jobs_metadata, or jobs_tenant where that looks cheaper. */
-#define SQL_LIST_METADATA(order)                                                                  \
-    SQL_LIST("jobs j",                                                                            \
-             SQL_IN_RANGE(                                                                        \
-                 "j.id") " AND j.metadata @> $8::text::jsonb" SQL_MAYBE_WORKFLOW SQL_MAYBE_STATE, \
-             order)
+#define SQL_LIST_METADATA(order) SQL_LIST("jobs j", SQL_WHERE_METADATA, order)
+#define SQL_WHERE_METADATA \
+    SQL(SQL_IN_RANGE("j.id")                 \
+        " AND j.metadata @> $8::text::jsonb" \
+        SQL_MAYBE_WORKFLOW SQL_MAYBE_STATE)
+
 /* By jobs_tenant_state. */
-#define SQL_LIST_UNHAPPY(order)                                                                  \
-    SQL_LIST("jobs j",                                                                           \
-             SQL_IN_RANGE(                                                                       \
-                 "j.id") " AND j.state = $9::text AND j.state <> 'succeeded'" SQL_MAYBE_WORKFLOW \
-                 SQL_MAYBE_METADATA,                                                             \
-             order)
+#define SQL_LIST_UNHAPPY(order) SQL_LIST("jobs j", SQL_WHERE_UNHAPPY, order)
+#define SQL_WHERE_UNHAPPY \
+    SQL(SQL_IN_RANGE("j.id")          \
+        " AND j.state = $9::text"     \
+        " AND j.state <> 'succeeded'" \
+        SQL_MAYBE_WORKFLOW SQL_MAYBE_METADATA)
+
 /* By queue_tenant and runs_tenant. */
-#define SQL_LIST_LIVE(table, order)                                                   \
-    SQL_LIST("(SELECT job FROM " table " WHERE tenant = $1::text AND job >= $2::uuid" \
-             "         AND job < $3::uuid ORDER BY job " order ") AS live"            \
-             " CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = live.job) AS j",     \
-             "true" SQL_MAYBE_WORKFLOW SQL_MAYBE_METADATA, order)
+#define SQL_LIST_LIVE(table, order) \
+    SQL_LIST(SQL_LIVE_JOBS(table, order), "true" SQL_MAYBE_WORKFLOW SQL_MAYBE_METADATA, order)
+#define SQL_LIVE_JOBS(table, order) \
+    SQL(                                                                       \
+    "(SELECT job"                                                              \
+    "          FROM " table                                                    \
+    "          WHERE tenant = $1::text AND job >= $2::uuid AND job < $3::uuid" \
+    "          ORDER BY job " order ") AS live"                                \
+    "    CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = live.job) AS j")
 
 PG_STATEMENT(job_list_all_desc, SQL_LIST_ALL("DESC"));
 PG_STATEMENT(job_list_all_asc, SQL_LIST_ALL("ASC"));

@@ -20,56 +20,52 @@
  * The place in the queue is among the tenant's own jobs of the priority: the dealt ones first, as
  * they were dealt (index queue_dealt), then the others as they became ready (queue_backlog).  It is
  * counted up to 1,000. */
-#define JOB_SQL_JOINS                                                                              \
-    " LEFT JOIN queue q ON " SQL_KEYED("q.job", "j.id") " LEFT JOIN runs r ON " SQL_KEYED(         \
-        "r.job",                                                                                   \
-        "j.id") " LEFT JOIN LATERAL ("                                                             \
-                "    SELECT count(*) FILTER (WHERE c.state = 'settled'"                            \
-                "                            AND (c.input_tokens IS NOT NULL"                      \
-                "                                 OR c.output_tokens IS NOT NULL)) > 0 AS "        \
-                "has_usage,"                                                                       \
-                "           sum(c.input_tokens) FILTER (WHERE c.state = 'settled')::int8 AS "      \
-                "input,"                                                                           \
-                "           sum(c.output_tokens) FILTER (WHERE c.state = 'settled')::int8 AS "     \
-                "output,"                                                                          \
-                "           sum(c.cached_input_tokens) FILTER (WHERE c.state = 'settled')::int8 "  \
-                "AS cached,"                                                                       \
-                "           bool_or(c.is_usage_estimated) FILTER (WHERE c.state = 'settled') AS "  \
-                "is_estimated,"                                                                    \
-                "           sum(c.cost_nano) FILTER (WHERE c.state = 'settled')::int8 AS cost,"    \
-                "           sum(c.cost_nano) FILTER (WHERE c.state = 'unknown')::int8 AS "         \
-                "unknown_cost"                                                                     \
-                "    FROM calls c"                                                                 \
-                "    WHERE c.job = j.id"                                                           \
-                " ) AS l ON true"                                                                  \
-                " LEFT JOIN LATERAL ("                                                             \
-                "    SELECT q.ready_at > now() AS is_early,"                                       \
-                "           EXISTS (SELECT FROM pauses WHERE kind = 'priority'"                    \
-                "               AND name = (ARRAY['high', 'normal', 'low'])[q.priority + 1]) AS "  \
-                "is_class_paused,"                                                                 \
-                "           EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)" \
-                "               AS is_tenant_paused"                                               \
-                "    WHERE q.job IS NOT NULL"                                                      \
-                " ) AS w ON true"                                                                  \
-                " LEFT JOIN LATERAL ("                                                             \
-                "    SELECT count(*) AS before"                                                    \
-                "    FROM ("                                                                       \
-                "        (SELECT 1 FROM queue d"                                                   \
-                "         WHERE d.priority = q.priority AND d.dispatched_at IS NOT NULL"           \
-                "           AND d.tenant = q.tenant"                                               \
-                "           AND (q.dispatched_at IS NULL"                                          \
-                "                OR (d.dispatched_at, d.job) < (q.dispatched_at, q.job))"          \
-                "         LIMIT 1000)"                                                             \
-                "        UNION ALL"                                                                \
-                "        (SELECT 1 FROM queue u"                                                   \
-                "         WHERE u.tenant = q.tenant AND u.priority = q.priority"                   \
-                "           AND u.dispatched_at IS NULL AND q.dispatched_at IS NULL"               \
-                "           AND u.ready_at <= q.ready_at"                                          \
-                "           AND (u.ready_at, u.job) < (q.ready_at, q.job)"                         \
-                "         LIMIT 1000)"                                                             \
-                "    ) AS others"                                                                  \
-                "    WHERE NOT w.is_early"                                                         \
-                " ) AS place ON NOT w.is_early"
+#define JOB_SQL_JOINS \
+    SQL(                                                                                        \
+    " LEFT JOIN queue q ON " SQL_KEYED("q.job", "j.id")                                         \
+    " LEFT JOIN runs r ON " SQL_KEYED("r.job", "j.id")                                          \
+    " LEFT JOIN LATERAL ("                                                                      \
+    "    SELECT count(*) FILTER (WHERE c.state = 'settled'"                                     \
+    "                            AND (c.input_tokens IS NOT NULL"                               \
+    "                                 OR c.output_tokens IS NOT NULL)) > 0 AS has_usage,"       \
+    "           sum(c.input_tokens) FILTER (WHERE c.state = 'settled')::int8 AS input,"         \
+    "           sum(c.output_tokens) FILTER (WHERE c.state = 'settled')::int8 AS output,"       \
+    "           sum(c.cached_input_tokens) FILTER (WHERE c.state = 'settled')::int8 AS cached," \
+    "           bool_or(c.is_usage_estimated) FILTER (WHERE c.state = 'settled') AS"            \
+    "               is_estimated,"                                                              \
+    "           sum(c.cost_nano) FILTER (WHERE c.state = 'settled')::int8 AS cost,"             \
+    "           sum(c.cost_nano) FILTER (WHERE c.state = 'unknown')::int8 AS unknown_cost"      \
+    "    FROM calls c"                                                                          \
+    "    WHERE c.job = j.id"                                                                    \
+    " ) AS l ON true"                                                                           \
+    " LEFT JOIN LATERAL ("                                                                      \
+    "    SELECT q.ready_at > now() AS is_early,"                                                \
+    "           EXISTS (SELECT FROM pauses WHERE kind = 'priority'"                             \
+    "               AND name = (ARRAY['high', 'normal',"                                        \
+    "                   'low'])[q.priority + 1]) AS is_class_paused,"                           \
+    "           EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"          \
+    "               AS is_tenant_paused"                                                        \
+    "    WHERE q.job IS NOT NULL"                                                               \
+    " ) AS w ON true"                                                                           \
+    " LEFT JOIN LATERAL ("                                                                      \
+    "    SELECT count(*) AS before"                                                             \
+    "    FROM ("                                                                                \
+    "        (SELECT 1 FROM queue d"                                                            \
+    "         WHERE d.priority = q.priority AND d.dispatched_at IS NOT NULL"                    \
+    "           AND d.tenant = q.tenant"                                                        \
+    "           AND (q.dispatched_at IS NULL"                                                   \
+    "                OR (d.dispatched_at, d.job) < (q.dispatched_at, q.job))"                   \
+    "         LIMIT 1000)"                                                                      \
+    "        UNION ALL"                                                                         \
+    "        (SELECT 1 FROM queue u"                                                            \
+    "         WHERE u.tenant = q.tenant AND u.priority = q.priority"                            \
+    "           AND u.dispatched_at IS NULL AND q.dispatched_at IS NULL"                        \
+    "           AND u.ready_at <= q.ready_at"                                                   \
+    "           AND (u.ready_at, u.job) < (q.ready_at, q.job)"                                  \
+    "         LIMIT 1000)"                                                                      \
+    "    ) AS others"                                                                           \
+    "    WHERE NOT w.is_early"                                                                  \
+    " ) AS place ON NOT w.is_early")
 
 /* What job_view_of_row reads, from JOB_SQL_JOINS. */
 #define JOB_SQL_COLUMNS                                                                        \

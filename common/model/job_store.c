@@ -15,17 +15,18 @@ enum {
 };
 
 /* The ledger as an array of arrays in the order of enum job_call_column. */
-#define SQL_CALLS                                                                                \
-    " LEFT JOIN LATERAL ("                                                                       \
-    "    SELECT json_agg(json_build_array(c.call, c.provider, c.model, c.state, c.status,"       \
-    "               c.error_type, " SQL_RFC3339(                                                 \
-        "c.started_at") ", c.first_token_ms, c.duration_ms,"                                     \
-                        "               c.input_tokens, c.output_tokens, c.cached_input_tokens," \
-                        "               c.cost_nano, c.is_usage_estimated)"                      \
-                        "           ORDER BY c.call)::text AS list"                              \
-                        "    FROM calls c"                                                       \
-                        "    WHERE c.job = j.id"                                                 \
-                        " ) AS k ON true"
+#define SQL_CALLS \
+    SQL(                                                                                   \
+    " LEFT JOIN LATERAL ("                                                                 \
+    "    SELECT json_agg(json_build_array(c.call, c.provider, c.model, c.state, c.status," \
+    "               c.error_type, " SQL_RFC3339("c.started_at") ", c.first_token_ms,"      \
+    "                   c.duration_ms,"                                                    \
+    "               c.input_tokens, c.output_tokens, c.cached_input_tokens,"               \
+    "               c.cost_nano, c.is_usage_estimated)"                                    \
+    "           ORDER BY c.call)::text AS list"                                            \
+    "    FROM calls c"                                                                     \
+    "    WHERE c.job = j.id"                                                               \
+    " ) AS k ON true")
 
 /* Text that is not a result: of the running attempt, or of the last one that said something. */
 #define SQL_PARTIAL                                                              \
@@ -43,31 +44,34 @@ enum {
     " ) AS p ON true"
 
 PG_STATEMENT(job_read_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bool[])"
-             "    WITH ORDINALITY AS input(job, tenant, with_request, ord)"
-             "), " JOB_SQL_ALIVE " SELECT i.ord, " JOB_SQL_COLUMNS ","
-             " coalesce(p.attempt, CASE WHEN r.calls > 0 THEN r.calls END), p.text,"
-             " j.result, j.result_sha256, j.finish_reason, k.list,"
-             " CASE WHEN i.with_request THEN j.request END"
-             " FROM input i"
-             " JOIN jobs j ON " SQL_KEYED(
-                 "j.id", "i.job") " AND j.tenant = i.tenant" JOB_SQL_JOINS SQL_CALLS SQL_PARTIAL);
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bool[])"
+    "    WITH ORDINALITY AS input(job, tenant, with_request, ord)"
+    "), " JOB_SQL_ALIVE
+    " SELECT i.ord, " JOB_SQL_COLUMNS ","
+    " coalesce(p.attempt, CASE WHEN r.calls > 0 THEN r.calls END), p.text,"
+    " j.result, j.result_sha256, j.finish_reason, k.list,"
+    " CASE WHEN i.with_request THEN j.request END"
+    " FROM input i"
+    " JOIN jobs j ON " SQL_KEYED("j.id", "i.job")
+    "   AND j.tenant = i.tenant"
+    JOB_SQL_JOINS
+    SQL_CALLS
+    SQL_PARTIAL);
 
 PG_STATEMENT(job_state_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::text[])"
-             "    WITH ORDINALITY AS input(job, tenant, ord)"
-             ")"
-             "SELECT i.ord,"
-             "       coalesce(j.state, CASE WHEN r.job IS NOT NULL THEN 'running'"
-             "                              ELSE 'queued' END),"
-             "       r.worker"
-             " FROM input i"
-             " JOIN jobs j ON " SQL_KEYED("j.id",
-                                          "i.job") " AND j.tenant = i.tenant"
-                                                   " LEFT JOIN runs r ON " SQL_KEYED("r.job",
-                                                                                     "j.id"));
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::text[])"
+    "    WITH ORDINALITY AS input(job, tenant, ord)"
+    ")"
+    "SELECT i.ord,"
+    "       coalesce(j.state, CASE WHEN r.job IS NOT NULL THEN 'running'"
+    "                              ELSE 'queued' END),"
+    "       r.worker"
+    " FROM input i"
+    " JOIN jobs j ON " SQL_KEYED("j.id", "i.job")
+    "   AND j.tenant = i.tenant"
+    " LEFT JOIN runs r ON " SQL_KEYED("r.job", "j.id"));
 
 static const struct pg_batch_kind read_kind = {
     .statement = &job_read_statement,

@@ -9,41 +9,43 @@
 
 /* The tenant's row is locked, so that keys made at the same time count each other. */
 PG_STATEMENT(key_create_statement,
-             "WITH owner AS MATERIALIZED ("
-             "    SELECT id FROM tenants WHERE id = $2::text FOR NO KEY UPDATE"
-             "), made AS ("
-             "    INSERT INTO api_keys AS k (id, tenant, name, scopes, hash, expires_at)"
-             "    SELECT $1::text, id, $3::text, $4::text[], $5::bytea, $6::timestamptz"
-             "    FROM owner"
-             "    WHERE (SELECT count(*) FROM api_keys"
-             "           WHERE tenant = $2::text AND revoked_at IS NULL) < $8::int4"
-             "    RETURNING k.*"
-             ")"
-             "SELECT k.id IS NOT NULL, " KEY_COLUMNS ","
-             "    CASE WHEN k.id IS NOT NULL THEN"
-             "        audit_append($7::text, 'key.create', 'key:' || k.id,"
-             "            json_build_object('tenant', o.id, 'name', k.name, 'scopes', k.scopes,"
-             "                              'expires_at', k.expires_at)::text)"
-             "    END "
-             "FROM owner o "
-             "LEFT JOIN made k ON true");
+    "WITH owner AS MATERIALIZED ("
+    "    SELECT id FROM tenants WHERE id = $2::text FOR NO KEY UPDATE"
+    "), made AS ("
+    "    INSERT INTO api_keys AS k (id, tenant, name, scopes, hash, expires_at)"
+    "    SELECT $1::text, id, $3::text, $4::text[], $5::bytea, $6::timestamptz"
+    "    FROM owner"
+    "    WHERE (SELECT count(*) FROM api_keys"
+    "           WHERE tenant = $2::text AND revoked_at IS NULL) < $8::int4"
+    "    RETURNING k.*"
+    ")"
+    "SELECT k.id IS NOT NULL, " KEY_COLUMNS ","
+    "    CASE WHEN k.id IS NOT NULL THEN"
+    "        audit_append($7::text, 'key.create', 'key:' || k.id,"
+    "            json_build_object('tenant', o.id, 'name', k.name, 'scopes', k.scopes,"
+    "                              'expires_at', k.expires_at)::text)"
+    "    END "
+    "FROM owner o "
+    "LEFT JOIN made k ON true");
 
 /* By the index api_keys_tenant. */
-PG_STATEMENT(key_list_statement, "SELECT true, " KEY_COLUMNS " "
-                                 "FROM tenants t "
-                                 "LEFT JOIN api_keys k ON k.tenant = t.id AND k.revoked_at IS NULL "
-                                 "WHERE t.id = $1::text "
-                                 "ORDER BY k.created_at, k.id");
+PG_STATEMENT(key_list_statement,
+    "SELECT true, " KEY_COLUMNS " "
+    "FROM tenants t "
+    "LEFT JOIN api_keys k ON k.tenant = t.id AND k.revoked_at IS NULL "
+    "WHERE t.id = $1::text "
+    "ORDER BY k.created_at, k.id");
 
-PG_STATEMENT(key_revoke_statement, "WITH revoked AS ("
-                                   "    UPDATE api_keys"
-                                   "    SET revoked_at = now()"
-                                   "    WHERE id = $1::text AND revoked_at IS NULL"
-                                   "    RETURNING id, tenant, name"
-                                   ")"
-                                   "SELECT true, audit_append($2::text, 'key.revoke', 'key:' || id,"
-                                   "    json_build_object('tenant', tenant, 'name', name)::text) "
-                                   "FROM revoked");
+PG_STATEMENT(key_revoke_statement,
+    "WITH revoked AS ("
+    "    UPDATE api_keys"
+    "    SET revoked_at = now()"
+    "    WHERE id = $1::text AND revoked_at IS NULL"
+    "    RETURNING id, tenant, name"
+    ")"
+    "SELECT true, audit_append($2::text, 'key.revoke', 'key:' || id,"
+    "    json_build_object('tenant', tenant, 'name', name)::text) "
+    "FROM revoked");
 
 void key_info_read(const struct admin_reply *reply, int row, struct key_info *out)
 {

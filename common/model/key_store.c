@@ -16,29 +16,29 @@ struct key_store {
 
 /* By api_keys_pkey and tenants_pkey. */
 PG_STATEMENT(key_find_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS input(id, ord)"
-             ")"
-             "SELECT i.ord,"
-             "       k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()),"
-             "       coalesce(t.is_disabled, false), array_to_string(k.scopes, ','), k.tenant,"
-             "       k.hash, k.expires_at"
-             " FROM input i"
-             " JOIN api_keys k ON k.id = i.id"
-             " LEFT JOIN tenants t ON t.id = k.tenant");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS input(id, ord)"
+    ")"
+    "SELECT i.ord,"
+    "       k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()),"
+    "       coalesce(t.is_disabled, false), array_to_string(k.scopes, ','), k.tenant,"
+    "       k.hash, k.expires_at"
+    " FROM input i"
+    " JOIN api_keys k ON k.id = i.id"
+    " LEFT JOIN tenants t ON t.id = k.tenant");
 
 /* A row locked by somebody (its key is just being revoked) is left alone. */
 PG_STATEMENT(key_touch_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS input(id, ord)"
-             "), locked AS MATERIALIZED ("
-             "    SELECT i.ord, k.id FROM input i JOIN api_keys k ON k.id = i.id"
-             "    WHERE k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'"
-             "    FOR UPDATE OF k SKIP LOCKED"
-             "), done AS ("
-             "    UPDATE api_keys k SET last_used_at = now() FROM locked l WHERE k.id = l.id"
-             ")"
-             "SELECT ord FROM locked");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS input(id, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.ord, k.id FROM input i JOIN api_keys k ON k.id = i.id"
+    "    WHERE k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'"
+    "    FOR UPDATE OF k SKIP LOCKED"
+    "), done AS ("
+    "    UPDATE api_keys k SET last_used_at = now() FROM locked l WHERE k.id = l.id"
+    ")"
+    "SELECT ord FROM locked");
 
 static const struct pg_batch_kind find_kind = {
     .statement = &key_find_statement,

@@ -10,44 +10,47 @@
 _Static_assert(LEADER_STALE_S == 5, "the SQL repeats it");
 
 /* A leader that had the lock and does not have it now is gone, however fresh its beat. */
-PG_STATEMENT(leader_look_statement, "SELECT epoch,"
-                                    "       CASE"
-                                    "       WHEN beat_at < clock_timestamp() - interval '5 s'"
-                                    "       THEN true"
-                                    "       WHEN has_lock"
-                                    "       THEN pg_try_advisory_lock(" LEADER_LOCK ")"
-                                    "       ELSE false"
-                                    "       END "
-                                    "FROM leadership "
-                                    "WHERE name = 'scheduler'");
+PG_STATEMENT(leader_look_statement,
+    "SELECT epoch,"
+    "       CASE"
+    "       WHEN beat_at < clock_timestamp() - interval '5 s'"
+    "       THEN true"
+    "       WHEN has_lock"
+    "       THEN pg_try_advisory_lock(" LEADER_LOCK ")"
+    "       ELSE false"
+    "       END "
+    "FROM leadership "
+    "WHERE name = 'scheduler'");
 
 /* FOR UPDATE, to wait for the transactions of the old epoch (see leadership_check). */
-PG_STATEMENT(leader_take_statement, "WITH seen AS MATERIALIZED ("
-                                    "    SELECT name FROM leadership"
-                                    "    WHERE name = 'scheduler' AND epoch = $1::int8"
-                                    "    FOR UPDATE"
-                                    ") "
-                                    "UPDATE leadership l "
-                                    "SET epoch = l.epoch + 1,"
-                                    "    holder = $2::text,"
-                                    "    since = clock_timestamp(),"
-                                    "    beat_at = clock_timestamp(),"
-                                    "    has_lock = pg_try_advisory_lock(" LEADER_LOCK ") "
-                                    "FROM seen "
-                                    "WHERE l.name = seen.name "
-                                    "RETURNING l.epoch");
+PG_STATEMENT(leader_take_statement,
+    "WITH seen AS MATERIALIZED ("
+    "    SELECT name FROM leadership"
+    "    WHERE name = 'scheduler' AND epoch = $1::int8"
+    "    FOR UPDATE"
+    ") "
+    "UPDATE leadership l "
+    "SET epoch = l.epoch + 1,"
+    "    holder = $2::text,"
+    "    since = clock_timestamp(),"
+    "    beat_at = clock_timestamp(),"
+    "    has_lock = pg_try_advisory_lock(" LEADER_LOCK ") "
+    "FROM seen "
+    "WHERE l.name = seen.name "
+    "RETURNING l.epoch");
 
 PG_STATEMENT(leader_beat_statement,
-             "UPDATE leadership "
-             "SET beat_at = clock_timestamp(),"
-             "    has_lock = CASE WHEN has_lock THEN true"
-             "                    ELSE pg_try_advisory_lock(" LEADER_LOCK ") END "
-             "WHERE name = 'scheduler' AND epoch = $1::int8 "
-             "RETURNING epoch");
+    "UPDATE leadership "
+    "SET beat_at = clock_timestamp(),"
+    "    has_lock = CASE WHEN has_lock THEN true"
+    "                    ELSE pg_try_advisory_lock(" LEADER_LOCK ") END "
+    "WHERE name = 'scheduler' AND epoch = $1::int8 "
+    "RETURNING epoch");
 
-PG_STATEMENT(leader_resign_statement, "UPDATE leadership "
-                                      "SET beat_at = 'epoch', has_lock = false "
-                                      "WHERE name = 'scheduler' AND epoch = $1::int8");
+PG_STATEMENT(leader_resign_statement,
+    "UPDATE leadership "
+    "SET beat_at = 'epoch', has_lock = false "
+    "WHERE name = 'scheduler' AND epoch = $1::int8");
 
 PG_STATEMENT(leader_unlock_statement, "SELECT pg_advisory_unlock_all()");
 

@@ -9,47 +9,47 @@ _Static_assert(PARTITION_DAYS_AHEAD == 14 && PARTITION_DAYS_MAX == 64 && IDEMPOT
                "the SQL repeats them");
 
 PG_STATEMENT(partition_ensure_statement,
-             "SELECT partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, 16)");
+    "SELECT partitions_ensure((now() AT TIME ZONE 'UTC')::date - 1, 16)");
 
 PG_STATEMENT(partition_old_days_statement,
-             "SELECT day - date '1970-01-01' "
-             "FROM partitions_days() AS day "
-             "WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int4 "
-             "ORDER BY day "
-             "LIMIT 64");
+    "SELECT day - date '1970-01-01' "
+    "FROM partitions_days() AS day "
+    "WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int4 "
+    "ORDER BY day "
+    "LIMIT 64");
 
 PG_STATEMENT(partition_drop_statement, "SELECT partitions_drop(date '1970-01-01' + $1::int4)");
 
 /* By the indexes idempotency_age and deliveries_pkey; unreadable tickets are few. */
 PG_STATEMENT(partition_sweep_statement,
-             "WITH keys AS ("
-             "    DELETE FROM idempotency"
-             "    WHERE ctid = ANY (ARRAY("
-             "        SELECT ctid FROM idempotency"
-             "        WHERE created_at < now() - interval '15 days'"
-             "        ORDER BY created_at"
-             "        LIMIT $2::int4))"
-             "    RETURNING 1"
-             "), tickets AS ("
-             "    DELETE FROM unreadable_tickets"
-             "    WHERE ctid = ANY (ARRAY("
-             "        SELECT ctid FROM unreadable_tickets"
-             "        WHERE at < now() - $1::int4 * interval '1 day'"
-             "        LIMIT $2::int4))"
-             "    RETURNING 1"
-             "), webhooks AS ("
-             "    DELETE FROM deliveries"
-             "    WHERE id = ANY (ARRAY("
-             "        SELECT id FROM deliveries"
-             "        WHERE id < id_floor(now() - $1::int4 * interval '1 day')"
-             "          AND job IS NULL"
-             "          AND state <> 'waiting'"
-             "        ORDER BY id"
-             "        LIMIT $2::int4))"
-             "    RETURNING 1"
-             ") "
-             "SELECT greatest((SELECT count(*) FROM keys), (SELECT count(*) FROM tickets),"
-             "                (SELECT count(*) FROM webhooks))");
+    "WITH keys AS ("
+    "    DELETE FROM idempotency"
+    "    WHERE ctid = ANY (ARRAY("
+    "        SELECT ctid FROM idempotency"
+    "        WHERE created_at < now() - interval '15 days'"
+    "        ORDER BY created_at"
+    "        LIMIT $2::int4))"
+    "    RETURNING 1"
+    "), tickets AS ("
+    "    DELETE FROM unreadable_tickets"
+    "    WHERE ctid = ANY (ARRAY("
+    "        SELECT ctid FROM unreadable_tickets"
+    "        WHERE at < now() - $1::int4 * interval '1 day'"
+    "        LIMIT $2::int4))"
+    "    RETURNING 1"
+    "), webhooks AS ("
+    "    DELETE FROM deliveries"
+    "    WHERE id = ANY (ARRAY("
+    "        SELECT id FROM deliveries"
+    "        WHERE id < id_floor(now() - $1::int4 * interval '1 day')"
+    "          AND job IS NULL"
+    "          AND state <> 'waiting'"
+    "        ORDER BY id"
+    "        LIMIT $2::int4))"
+    "    RETURNING 1"
+    ") "
+    "SELECT greatest((SELECT count(*) FROM keys), (SELECT count(*) FROM tickets),"
+    "                (SELECT count(*) FROM webhooks))");
 
 static void leader_step(struct pg *pg, int64_t epoch, const struct pg_statement *statement,
                         const struct pg_value *values, size_t count, pg_done_fn *done, void *arg)

@@ -3,37 +3,38 @@
 #include "common/model/pause_store.h"
 
 PG_STATEMENT(pause_set_statement,
-             "WITH wanted AS ("
-             "    SELECT $1::text AS kind, $2::text AS name"
-             "    WHERE $1::text <> 'tenant' OR EXISTS (SELECT FROM tenants WHERE id = $2::text)"
-             "), made AS ("
-             "    INSERT INTO pauses (kind, name)"
-             "    SELECT kind, name FROM wanted"
-             "    ON CONFLICT DO NOTHING"
-             "    RETURNING created_at, audit_append($3::text, 'pause', kind || ':' || name, '{}')"
-             ")"
-             "SELECT true, w.kind, w.name, coalesce(m.created_at, p.created_at, now()) "
-             "FROM wanted w "
-             "LEFT JOIN made m ON true "
-             "LEFT JOIN pauses p ON p.kind = w.kind AND p.name = w.name");
+    "WITH wanted AS ("
+    "    SELECT $1::text AS kind, $2::text AS name"
+    "    WHERE $1::text <> 'tenant' OR EXISTS (SELECT FROM tenants WHERE id = $2::text)"
+    "), made AS ("
+    "    INSERT INTO pauses (kind, name)"
+    "    SELECT kind, name FROM wanted"
+    "    ON CONFLICT DO NOTHING"
+    "    RETURNING created_at, audit_append($3::text, 'pause', kind || ':' || name, '{}')"
+    ")"
+    "SELECT true, w.kind, w.name, coalesce(m.created_at, p.created_at, now()) "
+    "FROM wanted w "
+    "LEFT JOIN made m ON true "
+    "LEFT JOIN pauses p ON p.kind = w.kind AND p.name = w.name");
 
 PG_STATEMENT(pause_lift_statement,
-             "WITH wanted AS ("
-             "    SELECT $1::text AS kind, $2::text AS name"
-             "    WHERE $1::text <> 'tenant' OR EXISTS (SELECT FROM tenants WHERE id = $2::text)"
-             "), gone AS ("
-             "    DELETE FROM pauses"
-             "    WHERE kind = $1::text AND name = $2::text"
-             "    RETURNING audit_append($3::text, 'resume', kind || ':' || name, '{}')"
-             ")"
-             "SELECT true, w.kind, w.name, NULL::timestamptz "
-             "FROM wanted w "
-             "LEFT JOIN gone ON true");
+    "WITH wanted AS ("
+    "    SELECT $1::text AS kind, $2::text AS name"
+    "    WHERE $1::text <> 'tenant' OR EXISTS (SELECT FROM tenants WHERE id = $2::text)"
+    "), gone AS ("
+    "    DELETE FROM pauses"
+    "    WHERE kind = $1::text AND name = $2::text"
+    "    RETURNING audit_append($3::text, 'resume', kind || ':' || name, '{}')"
+    ")"
+    "SELECT true, w.kind, w.name, NULL::timestamptz "
+    "FROM wanted w "
+    "LEFT JOIN gone ON true");
 
-PG_STATEMENT(pause_list_statement, "SELECT true, kind, name, created_at "
-                                   "FROM pauses "
-                                   "WHERE kind = coalesce($1::text, kind) "
-                                   "ORDER BY kind, name");
+PG_STATEMENT(pause_list_statement,
+    "SELECT true, kind, name, created_at "
+    "FROM pauses "
+    "WHERE kind = coalesce($1::text, kind) "
+    "ORDER BY kind, name");
 
 void pause_read(const struct admin_reply *reply, int row, struct pause *out)
 {

@@ -14,20 +14,21 @@ _Static_assert(RESCUE_STALE_S == 6 && RESCUE_CRASHES_COUNTED == 8 && RESCUE_WORK
                "the SQL repeats them");
 
 PG_STATEMENT(rescue_look_statement,
-             "SELECT t.workers, t.stale, w.id, w.name,"
-             "       (extract(epoch FROM now() - w.beat_at) * 1000)::int8 "
-             "FROM (SELECT count(*) AS workers,"
-             "             count(*) FILTER (WHERE beat_at < now() - interval '6 s') AS stale"
-             "      FROM workers) AS t "
-             "LEFT JOIN (SELECT id, name, beat_at FROM workers"
-             "           WHERE beat_at < now() - interval '6 s'"
-             "           ORDER BY beat_at"
-             "           LIMIT 64) AS w ON true");
+    "SELECT t.workers, t.stale, w.id, w.name,"
+    "       (extract(epoch FROM now() - w.beat_at) * 1000)::int8 "
+    "FROM (SELECT count(*) AS workers,"
+    "             count(*) FILTER (WHERE beat_at < now() - interval '6 s') AS stale"
+    "      FROM workers) AS t "
+    "LEFT JOIN (SELECT id, name, beat_at FROM workers"
+    "           WHERE beat_at < now() - interval '6 s'"
+    "           ORDER BY beat_at"
+    "           LIMIT 64) AS w ON true");
 
 /* A beat that came meanwhile saves the worker. */
-PG_STATEMENT(rescue_declare_lost_statement, "DELETE FROM workers "
-                                            "WHERE id = ANY ($1::uuid[])"
-                                            "  AND beat_at < now() - interval '6 s'");
+PG_STATEMENT(rescue_declare_lost_statement,
+    "DELETE FROM workers "
+    "WHERE id = ANY ($1::uuid[])"
+    "  AND beat_at < now() - interval '6 s'");
 
 /* Walks the index runs_worker from one worker to the next: a step per worker, not per run. */
 #define SQL_LOST_WORKERS                                                 \
@@ -76,7 +77,8 @@ PG_STATEMENT(rescue_declare_lost_statement, "DELETE FROM workers "
     ")"
 
 /* Judged again under the lock.  A run in somebody's hands just now is not lost, or is next time. */
-#define SQL_LOCKED                                                                        \
+#define SQL_LOCKED \
+    SQL(                                                                                  \
     "locked AS MATERIALIZED ("                                                            \
     "    SELECT f.detector, r.*, r.crashes + 1 AS crashed,"                               \
     "           CASE WHEN r.cancel_requested THEN 'cancelled'"                            \
@@ -98,10 +100,11 @@ PG_STATEMENT(rescue_declare_lost_statement, "DELETE FROM workers "
     "    CROSS JOIN LATERAL (SELECT ($3::int8[])[least(r.crashes, 7) + 1] AS low,"        \
     "                               ($4::int8[])[least(r.crashes, 7) + 1] AS high) AS d"  \
     "), gone AS ("                                                                        \
-    "    DELETE FROM runs r USING locked l WHERE " SQL_KEYED("r.job", "l.job") ")"
+    "    DELETE FROM runs r USING locked l WHERE " SQL_KEYED("r.job", "l.job") ")")
 
 /* The ledger: nobody knows what the provider did, so the whole worst case stays booked. */
-#define SQL_DOUBT                                                                        \
+#define SQL_DOUBT \
+    SQL(                                                                                 \
     "doubtful AS MATERIALIZED ("                                                         \
     "    SELECT c.*"                                                                     \
     "    FROM (SELECT job FROM locked ORDER BY job) AS l"                                \
@@ -115,12 +118,14 @@ PG_STATEMENT(rescue_declare_lost_statement, "DELETE FROM workers "
     "    UPDATE calls c"                                                                 \
     "    SET state = 'unknown', error_type = 'worker_lost', cost_nano = c.reserved_nano" \
     "    FROM doubtful d"                                                                \
-    "    WHERE " SQL_KEYED("c.job", "d.job") " AND " SQL_KEYED("c.call", "d.call") ")"
+    "    WHERE " SQL_KEYED("c.job", "d.job")                                             \
+    "      AND " SQL_KEYED("c.call", "d.call") ")")
 
 /* Back to the queue.  The attempt that was cut is void past what was stored of it, unless the
  * worker had said so itself before it was lost.  Of a call under way nobody knows what was shown
  * live, so it is void even where nothing of it was stored. */
-#define SQL_BACK                                                                              \
+#define SQL_BACK \
+    SQL(                                                                                      \
     "queued AS ("                                                                             \
     "    INSERT INTO queue (job, tenant, priority, ready_at, deadline, dispatch_seq,"         \
     "                       est_tokens, wait_reason, wait_detail, run, calls, attempts,"      \
@@ -150,18 +155,17 @@ PG_STATEMENT(rescue_declare_lost_statement, "DELETE FROM workers "
     "    INSERT INTO events (job, run, seq, kind, attempt, data)"                             \
     "    SELECT job, run, " SQL_SEQ_RETRYING ", 'job.retrying', calls,"                       \
     "           json_build_object('attempt', calls, 'reason', 'worker_lost',"                 \
-    "                             'at', " SQL_RFC3339(                                        \
-        "ready") ")"                                                                          \
-                 "    FROM locked"                                                            \
-                 "    WHERE fate = 'queued'"                                                  \
-                 "    ON CONFLICT DO NOTHING"                                                 \
-                 "), moved AS ("                                                              \
-                 "    INSERT INTO counts (tenant, priority, state, delta)"                    \
-                 "    SELECT tenant, priority, s.state, sum(s.sign)"                          \
-                 "    FROM locked, (VALUES ('running', -1), ('queued', 1)) AS s(state, sign)" \
-                 "    WHERE fate = 'queued'"                                                  \
-                 "    GROUP BY tenant, priority, s.state"                                     \
-                 ")"
+    "                             'at', " SQL_RFC3339("ready") ")"                            \
+    "    FROM locked"                                                                         \
+    "    WHERE fate = 'queued'"                                                               \
+    "    ON CONFLICT DO NOTHING"                                                              \
+    "), moved AS ("                                                                           \
+    "    INSERT INTO counts (tenant, priority, state, delta)"                                 \
+    "    SELECT tenant, priority, s.state, sum(s.sign)"                                       \
+    "    FROM locked, (VALUES ('running', -1), ('queued', 1)) AS s(state, sign)"              \
+    "    WHERE fate = 'queued'"                                                               \
+    "    GROUP BY tenant, priority, s.state"                                                  \
+    ")")
 
 #define SQL_ENDED_AS(state, outcome)                                                        \
     "SELECT job, tenant, priority, run, 'running' AS from_state, '" state "' AS state,"     \
@@ -172,16 +176,12 @@ PG_STATEMENT(rescue_declare_lost_statement, "DELETE FROM workers "
     "     error_retryable, result, result_sha256, finish_reason) "                          \
     "WHERE fate = '" state "'"
 
-PG_STATEMENT(
-    rescue_runs_statement,
+PG_STATEMENT(rescue_runs_statement,
     "WITH RECURSIVE " SQL_LOST_WORKERS ", " SQL_FOUND ", " SQL_LOCKED ", " SQL_DOUBT ", " SQL_BACK
-    ", ended AS MATERIALIZED (" SQL_ENDED_AS(
-        "cancelled",
-        END_SQL_CANCELLED) " UNION ALL " SQL_ENDED_AS("expired",
-                                                      END_SQL_EXPIRED) "), " END_SQL_CLOSE
-                                                                       "SELECT job, priority, "
-                                                                       "fate, detector, crashed "
-                                                                       "FROM locked ORDER BY job");
+    ", ended AS MATERIALIZED (" SQL_ENDED_AS("cancelled", END_SQL_CANCELLED)
+    " UNION ALL " SQL_ENDED_AS("expired", END_SQL_EXPIRED) "), " END_SQL_CLOSE
+    "SELECT job, priority, fate, detector, crashed "
+    "FROM locked ORDER BY job");
 
 void rescue_look(struct pg *pg, pg_done_fn *done, void *arg)
 {

@@ -3,6 +3,11 @@
 #ifndef COMMON_MODEL_SQL_H
 #define COMMON_MODEL_SQL_H
 
+/* A piece of SQL with other pieces in it: clang-format leaves the layout of what stands in SQL()
+ * and in PG_STATEMENT() alone (WhitespaceSensitiveMacros).  One clause on a line; each line brings
+ * the space that parts it from its neighbours. */
+#define SQL(...) __VA_ARGS__
+
 /* The join condition "column = value" as one that can only be met by looking each value up in
  * column's index.  A plain equality may be hashed or merged as well, and on tables that looked
  * empty when the statement was planned the planner does so: it then reads whole indexes, of every

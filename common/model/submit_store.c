@@ -56,8 +56,7 @@ static const struct log_context log_submits = {.component = "submits"};
 
 /* The key's row waits for another transaction that holds the same key (lock_timeout) and then gives
  * way; a job without a row in `fresh` was there before. */
-PG_STATEMENT(
-    submit_store_statement,
+PG_STATEMENT(submit_store_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int4[], $5::text[],"
     "        $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],"
@@ -77,7 +76,8 @@ PG_STATEMENT(
     "    SELECT *, greatest(run_at, now()) AS ready_at"
     "    FROM input"
     "    WHERE key IS NULL OR id IN (SELECT job FROM keyed)"
-    "), " SQL_FAST_LANE ", stored AS ("
+    "), " SQL_FAST_LANE
+    ", stored AS ("
     "    INSERT INTO jobs (id, tenant, key_id, priority, workflow, end_user, purpose, data_class,"
     "                      metadata, model, request, run_at, deadline, max_attempts, timeout_s,"
     "                      max_cost_nano, webhook_url, webhook_events, replay_of, est_tokens)"
@@ -106,34 +106,34 @@ PG_STATEMENT(
     "SELECT ord, id IN (SELECT id FROM fast) FROM fresh");
 
 PG_STATEMENT(submit_find_key_statement,
-             "SELECT job, body_hash FROM idempotency WHERE tenant = $1::text AND key = $2::text");
+    "SELECT job, body_hash FROM idempotency WHERE tenant = $1::text AND key = $2::text");
 
 PG_STATEMENT(submit_find_job_statement, "SELECT true FROM jobs WHERE id = $1::uuid");
 
 PG_STATEMENT(submit_unpublish_statement,
-             "WITH input AS MATERIALIZED ("
-             "    SELECT * FROM unnest($1::uuid[], $2::int4[])"
-             "    WITH ORDINALITY AS input(job, dispatch_seq, ord)"
-             "), locked AS MATERIALIZED ("
-             "    SELECT i.ord, q.job"
-             "    FROM (SELECT * FROM input ORDER BY job) AS i"
-             "    CROSS JOIN LATERAL ("
-             "        SELECT job FROM queue"
-             "        WHERE queue.job = i.job AND queue.dispatch_seq = i.dispatch_seq"
-             "        FOR UPDATE"
-             "    ) AS q"
-             "), done AS ("
-             "    UPDATE queue q SET dispatched_at = NULL, published_at = NULL FROM locked l"
-             "    WHERE " SQL_KEYED("q.job", "l.job") ")"
-                                                      "SELECT ord FROM locked");
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::uuid[], $2::int4[])"
+    "    WITH ORDINALITY AS input(job, dispatch_seq, ord)"
+    "), locked AS MATERIALIZED ("
+    "    SELECT i.ord, q.job"
+    "    FROM (SELECT * FROM input ORDER BY job) AS i"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT job FROM queue"
+    "        WHERE queue.job = i.job AND queue.dispatch_seq = i.dispatch_seq"
+    "        FOR UPDATE"
+    "    ) AS q"
+    "), done AS ("
+    "    UPDATE queue q SET dispatched_at = NULL, published_at = NULL FROM locked l"
+    "    WHERE " SQL_KEYED("q.job", "l.job") ")"
+    "SELECT ord FROM locked");
 
 /* By jobs_pkey. */
 PG_STATEMENT(submit_copy_statement,
-             "SELECT tenant, key_id, priority, workflow, end_user, purpose, data_class,"
-             "       metadata::text, model, request, max_attempts, timeout_s, max_cost_nano,"
-             "       webhook_url, array_to_string(webhook_events, ','), est_tokens,"
-             "       state IS NOT NULL"
-             " FROM jobs WHERE id = $1::uuid AND tenant = $2::text");
+    "SELECT tenant, key_id, priority, workflow, end_user, purpose, data_class,"
+    "       metadata::text, model, request, max_attempts, timeout_s, max_cost_nano,"
+    "       webhook_url, array_to_string(webhook_events, ','), est_tokens,"
+    "       state IS NOT NULL"
+    " FROM jobs WHERE id = $1::uuid AND tenant = $2::text");
 
 static const struct pg_batch_kind submit_kind = {
     .statement = &submit_store_statement,

@@ -3,8 +3,7 @@
 #include "common/model/system_store.h"
 
 /* The oldest row of each priority by the indexes queue_waiting and queue_dealt. */
-PG_STATEMENT(
-    queue_list_statement,
+PG_STATEMENT(queue_list_statement,
     "WITH sums AS MATERIALIZED ("
     "    SELECT priority, state, sum(delta)::int8 AS n"
     "    FROM counts"
@@ -33,10 +32,10 @@ PG_STATEMENT(
     "ORDER BY p.p");
 
 PG_STATEMENT(worker_list_statement,
-             "SELECT true, id, name, slots, used[1], used[2], used[3], is_draining,"
-             "    beat_at > clock_timestamp() - interval '6 s', started_at, beat_at "
-             "FROM workers "
-             "ORDER BY name, started_at");
+    "SELECT true, id, name, slots, used[1], used[2], used[3], is_draining,"
+    "    beat_at > clock_timestamp() - interval '6 s', started_at, beat_at "
+    "FROM workers "
+    "ORDER BY name, started_at");
 
 void queue_info_read(const struct admin_reply *reply, int row, struct queue_info *out)
 {

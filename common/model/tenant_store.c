@@ -7,56 +7,57 @@
 #define TENANT_COLUMNS "id, name, weight, is_disabled, created_at"
 
 PG_STATEMENT(tenant_create_statement,
-             "WITH made AS ("
-             "    INSERT INTO tenants (id, name, weight, webhook_secret)"
-             "    VALUES ($1::text, $2::text, $3::int4, $4::bytea)"
-             "    ON CONFLICT DO NOTHING"
-             "    RETURNING " TENANT_COLUMNS ")"
-             "SELECT true, " TENANT_COLUMNS
-             ", audit_append($5::text, 'tenant.create', 'tenant:' || id,"
-             "    json_build_object('name', name, 'weight', weight)::text) "
-             "FROM made");
+    "WITH made AS ("
+    "    INSERT INTO tenants (id, name, weight, webhook_secret)"
+    "    VALUES ($1::text, $2::text, $3::int4, $4::bytea)"
+    "    ON CONFLICT DO NOTHING"
+    "    RETURNING " TENANT_COLUMNS ")"
+    "SELECT true, " TENANT_COLUMNS ", audit_append($5::text, 'tenant.create', 'tenant:' || id,"
+    "    json_build_object('name', name, 'weight', weight)::text) "
+    "FROM made");
 
 PG_STATEMENT(tenant_get_statement,
-             "SELECT true, " TENANT_COLUMNS " FROM tenants WHERE id = $1::text");
+    "SELECT true, " TENANT_COLUMNS
+    " FROM tenants WHERE id = $1::text");
 
-PG_STATEMENT(tenant_list_statement, "SELECT true, " TENANT_COLUMNS " "
-                                    "FROM tenants "
-                                    "WHERE id > coalesce($1::text, '') "
-                                    "ORDER BY id "
-                                    "LIMIT $2::int4");
+PG_STATEMENT(tenant_list_statement,
+    "SELECT true, " TENANT_COLUMNS " "
+    "FROM tenants "
+    "WHERE id > coalesce($1::text, '') "
+    "ORDER BY id "
+    "LIMIT $2::int4");
 
 PG_STATEMENT(tenant_change_statement,
-             "WITH old AS ("
-             "    SELECT name, weight, is_disabled FROM tenants WHERE id = $1::text FOR UPDATE"
-             "), changed AS ("
-             "    UPDATE tenants t"
-             "    SET name = coalesce($2::text, t.name),"
-             "        weight = coalesce($3::int4, t.weight),"
-             "        is_disabled = coalesce($4::bool, t.is_disabled)"
-             "    FROM old"
-             "    WHERE t.id = $1::text"
-             "    RETURNING t.id, t.name, t.weight, t.is_disabled, t.created_at,"
-             "        json_build_object("
-             "            'before', json_build_object('name', old.name, 'weight', old.weight,"
-             "                                        'disabled', old.is_disabled),"
-             "            'after', json_build_object('name', t.name, 'weight', t.weight,"
-             "                                       'disabled', t.is_disabled))::text AS detail)"
-             "SELECT true, " TENANT_COLUMNS
-             ", audit_append($5::text, 'tenant.change', 'tenant:' || id, detail) "
-             "FROM changed");
+    "WITH old AS ("
+    "    SELECT name, weight, is_disabled FROM tenants WHERE id = $1::text FOR UPDATE"
+    "), changed AS ("
+    "    UPDATE tenants t"
+    "    SET name = coalesce($2::text, t.name),"
+    "        weight = coalesce($3::int4, t.weight),"
+    "        is_disabled = coalesce($4::bool, t.is_disabled)"
+    "    FROM old"
+    "    WHERE t.id = $1::text"
+    "    RETURNING t.id, t.name, t.weight, t.is_disabled, t.created_at,"
+    "        json_build_object("
+    "            'before', json_build_object('name', old.name, 'weight', old.weight,"
+    "                                        'disabled', old.is_disabled),"
+    "            'after', json_build_object('name', t.name, 'weight', t.weight,"
+    "                                       'disabled', t.is_disabled))::text AS detail)"
+    "SELECT true, " TENANT_COLUMNS ", audit_append($5::text, 'tenant.change', 'tenant:' || id,"
+    "    detail) "
+    "FROM changed");
 
 PG_STATEMENT(tenant_rotate_secret_statement,
-             "WITH rotated AS ("
-             "    UPDATE tenants"
-             "    SET old_webhook_secret = webhook_secret,"
-             "        old_webhook_secret_until = now() + interval '24 hours',"
-             "        webhook_secret = $2::bytea"
-             "    WHERE id = $1::text"
-             "    RETURNING " TENANT_COLUMNS ")"
-             "SELECT true, " TENANT_COLUMNS
-             ", audit_append($3::text, 'tenant.rotate_secret', 'tenant:' || id, '{}') "
-             "FROM rotated");
+    "WITH rotated AS ("
+    "    UPDATE tenants"
+    "    SET old_webhook_secret = webhook_secret,"
+    "        old_webhook_secret_until = now() + interval '24 hours',"
+    "        webhook_secret = $2::bytea"
+    "    WHERE id = $1::text"
+    "    RETURNING " TENANT_COLUMNS ")"
+    "SELECT true, " TENANT_COLUMNS ", audit_append($3::text, 'tenant.rotate_secret',"
+    "    'tenant:' || id, '{}') "
+    "FROM rotated");
 
 bool tenant_id_is_valid(const char *id)
 {

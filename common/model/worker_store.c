@@ -5,22 +5,23 @@
 #include <string.h>
 
 PG_STATEMENT(worker_register_statement,
-             "WITH before AS (DELETE FROM workers WHERE id = $4::uuid) "
-             "INSERT INTO workers (id, name, slots) VALUES ($1::uuid, $2::text, $3::int4)");
+    "WITH before AS (DELETE FROM workers WHERE id = $4::uuid) "
+    "INSERT INTO workers (id, name, slots) VALUES ($1::uuid, $2::text, $3::int4)");
 
 /* HOT: no index holds what changes.  The runs by the index runs_cancelled. */
-PG_STATEMENT(worker_beat_statement, "WITH beat AS ("
-                                    "    UPDATE workers"
-                                    "    SET beat_at = clock_timestamp(),"
-                                    "        used = ARRAY[$2::int4, $3::int4, $4::int4],"
-                                    "        is_draining = $5::bool"
-                                    "    WHERE id = $1::uuid"
-                                    "    RETURNING id"
-                                    ")"
-                                    "SELECT r.job "
-                                    "FROM beat b "
-                                    "LEFT JOIN runs r ON r.worker = b.id AND r.cancel_requested "
-                                    "LIMIT $6::int4");
+PG_STATEMENT(worker_beat_statement,
+    "WITH beat AS ("
+    "    UPDATE workers"
+    "    SET beat_at = clock_timestamp(),"
+    "        used = ARRAY[$2::int4, $3::int4, $4::int4],"
+    "        is_draining = $5::bool"
+    "    WHERE id = $1::uuid"
+    "    RETURNING id"
+    ")"
+    "SELECT r.job "
+    "FROM beat b "
+    "LEFT JOIN runs r ON r.worker = b.id AND r.cancel_requested "
+    "LIMIT $6::int4");
 
 PG_STATEMENT(worker_unregister_statement, "DELETE FROM workers WHERE id = $1::uuid");
 

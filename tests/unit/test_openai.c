@@ -71,7 +71,7 @@ static void release(struct reading *reading)
     "data: {" HEAD ",\"choices\":[{\"index\":0,\"delta\":" delta ",\"finish_reason\":null}]}\n\n"
 #define LAST(reason)                                                                             \
     "data: {" HEAD ",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"" reason "\"}]}" \
-                                                                                         "\n\n"
+    "\n\n"
 #define USAGE                                                                              \
     "data: {" HEAD ",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":" \
     "2.0,\"prompt_tokens_details\":{\"cached_tokens\":4},\"cost\":0.10}}\n\n"
