@@ -75,6 +75,9 @@ void json_path(char *out, size_t size, const char *path, const char *name);
 enum { JSON_DESCRIBE_SIZE = 192 };
 void json_describe(const json_t *value, char *out, size_t size);
 
+/* Fills err with `invalid_value`: "param: expected ..., got ...".  Always false. */
+bool json_refuse(struct err *err, const char *param, const char *expected, const json_t *got);
+
 /* A token count or status that careless servers send as a real: range-checked, else fallback. */
 int64_t json_count_or(const json_t *value, int64_t fallback);
 

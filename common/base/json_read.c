@@ -47,14 +47,21 @@ static const json_t *member(const json_t *object, const char *name)
     return json_is_null(value) ? NULL : value;
 }
 
+bool json_refuse(struct err *err, const char *param, const char *expected, const json_t *got)
+{
+    char what[JSON_DESCRIBE_SIZE];
+
+    json_describe(got, what, sizeof(what));
+    return err_input(err, "invalid_value", param, "%s: expected %s, got %s", param, expected, what);
+}
+
 static bool refuse(struct err *err, const char *path, const char *name, const char *expected,
                    const json_t *got)
 {
-    char full[ERR_PARAM_MAX], what[JSON_DESCRIBE_SIZE];
+    char full[ERR_PARAM_MAX];
 
     json_path(full, sizeof(full), path, name);
-    json_describe(got, what, sizeof(what));
-    return err_input(err, "invalid_value", full, "%s: expected %s, got %s", full, expected, what);
+    return json_refuse(err, full, expected, got);
 }
 
 static bool require(const json_t *object, const char *path, const char *name, struct err *err)

@@ -267,7 +267,7 @@ void str_hex(const void *data, size_t len, char *out)
     *out = '\0';
 }
 
-static int hex_digit(char c)
+int str_hex_digit(char c)
 {
     if (is_digit(c))
         return c - '0';
@@ -285,8 +285,8 @@ bool str_unhex(const char *hex, size_t hex_len, void *out)
     if (hex_len % 2)
         return false;
     for (size_t i = 0; i < hex_len; i += 2) {
-        int high = hex_digit(hex[i]);
-        int low = hex_digit(hex[i + 1]);
+        int high = str_hex_digit(hex[i]);
+        int low = str_hex_digit(hex[i + 1]);
 
         if (high < 0 || low < 0)
             return false;

@@ -42,5 +42,7 @@ bool str_equal(const char *a, const char *b); /* NULL-safe */
 /* Hex, lower case; out has 2 * len + 1 bytes. */
 void str_hex(const void *data, size_t len, char *out);
 bool str_unhex(const char *hex, size_t hex_len, void *out) MUST_CHECK;
+/* The value of a hex digit in either case, -1 for any other character. */
+int str_hex_digit(char c);
 
 #endif

@@ -2,23 +2,14 @@
 /* The strict check of chunked framing, run by run, before http-parser sees it. */
 #include "common/io/http_chunk.h"
 
+#include "common/base/str.h"
+
 /* More digits than this is no chunk that anyone would send, and could overflow a parser. */
 enum { SIZE_DIGITS_MAX = 12 };
 
 static bool refuse(struct http_refusal *refusal, const char *message)
 {
     return http_refuse(refusal, 400, "invalid_value", "%s", message);
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
 }
 
 static bool is_text(char c)
@@ -28,7 +19,7 @@ static bool is_text(char c)
 
 static bool step_size(struct http_chunk *chunk, char c, struct http_refusal *refusal)
 {
-    int value = hex_value(c);
+    int value = str_hex_digit(c);
 
     if (value >= 0) {
         if (++chunk->digits > SIZE_DIGITS_MAX)

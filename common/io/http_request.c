@@ -23,17 +23,6 @@ struct http_joined {
 /* --- decoding -----------------------------------------------------------------------------------
  */
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Decodes len bytes of text into out (which may be text; it never gets longer) and NUL-terminates.
  * A query has '+' for a blank; a path keeps "%2F" as it is.  NULL, or what is wrong. */
 static const char *percent_decode(const char *text, size_t len, bool is_query, char *out)
@@ -47,8 +36,8 @@ static const char *percent_decode(const char *text, size_t len, bool is_query, c
             out[n++] = is_query && text[i] == '+' ? ' ' : text[i];
             continue;
         }
-        high = i + 2 < len ? hex_value(text[i + 1]) : -1;
-        low = i + 2 < len ? hex_value(text[i + 2]) : -1;
+        high = i + 2 < len ? str_hex_digit(text[i + 1]) : -1;
+        low = i + 2 < len ? str_hex_digit(text[i + 2]) : -1;
         if (high < 0 || low < 0)
             return "a percent sign is not followed by two hexadecimal digits";
         if (high == 0 && low == 0)

@@ -6,16 +6,10 @@
 
 #include <openssl/crypto.h>
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PORT_DEFAULT = 6379, DB_MAX = 1000000, UNIX_PATH_MAX = 108 };
-
-static int hex_value(char c)
-{
-    return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
-}
 
 /* A copy of len bytes with %XX resolved; NULL when an escape is broken or makes a NUL. */
 static char *unescape(const char *text, size_t len)
@@ -27,10 +21,10 @@ static char *unescape(const char *text, size_t len)
         char c = text[i];
 
         if (c == '%') {
-            bool whole = len - i > 2 && isxdigit((unsigned char)text[i + 1]) &&
-                         isxdigit((unsigned char)text[i + 2]);
+            int high = len - i > 2 ? str_hex_digit(text[i + 1]) : -1;
+            int low = len - i > 2 ? str_hex_digit(text[i + 2]) : -1;
 
-            c = whole ? (char)(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2])) : '\0';
+            c = high >= 0 && low >= 0 ? (char)(high << 4 | low) : '\0';
             i += 2;
         }
         if (c == '\0') {

@@ -9,14 +9,6 @@
 
 enum { MODEL_CHARS_MAX = 256, TOKENS_MAX = 100000000, PATH_SIZE = 96 };
 
-static bool refuse(struct err *err, const char *param, const char *expected, const json_t *got)
-{
-    char what[JSON_DESCRIBE_SIZE];
-
-    json_describe(got, what, sizeof(what));
-    return err_input(err, "invalid_value", param, "%s: expected %s, got %s", param, expected, what);
-}
-
 static bool missing(struct err *err, const char *param)
 {
     return err_input(err, "missing_field", param, "%s: is required", param);
@@ -37,7 +29,7 @@ static bool check_role(const json_t *message, const char *path, struct err *err)
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
         if (json_is_string(role) && strcmp(json_string_value(role), roles[i]) == 0)
             return true;
-    return refuse(err, param, "system, user, assistant or tool", role);
+    return json_refuse(err, param, "system, user, assistant or tool", role);
 }
 
 static bool check_part(const json_t *part, const char *path, size_t index, struct err *err)
@@ -47,18 +39,18 @@ static bool check_part(const json_t *part, const char *path, size_t index, struc
 
     snprintf(at, sizeof(at), "%s.content[%zu]", path, index);
     if (!json_is_object(part))
-        return refuse(err, at, "an object with a type", part);
+        return json_refuse(err, at, "an object with a type", part);
     snprintf(param, sizeof(param), "%s.type", at);
     if (!type)
         return missing(err, param);
     if (!json_is_string(type))
-        return refuse(err, param, "a string", type);
+        return json_refuse(err, param, "a string", type);
     snprintf(param, sizeof(param), "%s.text", at);
     if (strcmp(json_string_value(type), "text") != 0)
         return true;
     if (!text)
         return missing(err, param);
-    return json_is_string(text) || refuse(err, param, "a string", text);
+    return json_is_string(text) || json_refuse(err, param, "a string", text);
 }
 
 /* An assistant that called tools, refused or spoke need not have said anything in text. */
@@ -89,7 +81,7 @@ static bool check_content(const json_t *message, const char *path, struct err *e
     if (json_is_string(content))
         return true;
     if (!json_is_array(content) || json_array_size(content) == 0)
-        return refuse(err, param, "a string or an array of at least one part", content);
+        return json_refuse(err, param, "a string or an array of at least one part", content);
     for (size_t i = 0; i < json_array_size(content); i++)
         if (!check_part(json_array_get(content, i), path, i, err))
             return false;
@@ -104,7 +96,7 @@ static bool check_messages(const json_t *request, struct err *err)
     if (!messages || json_is_null(messages))
         return missing(err, param);
     if (!json_is_array(messages))
-        return refuse(err, param, "an array of messages", messages);
+        return json_refuse(err, param, "an array of messages", messages);
     if (json_array_size(messages) == 0)
         return err_input(err, "invalid_value", param, "%s: expected at least one message", param);
     for (size_t i = 0; i < json_array_size(messages); i++) {
@@ -113,7 +105,7 @@ static bool check_messages(const json_t *request, struct err *err)
 
         snprintf(path, sizeof(path), "%s[%zu]", param, i);
         if (!json_is_object(message))
-            return refuse(err, path, "an object with role and content", message);
+            return json_refuse(err, path, "an object with role and content", message);
         if (!check_role(message, path, err) || !check_content(message, path, err))
             return false;
     }
@@ -129,7 +121,7 @@ static bool check_n(const json_t *request, struct err *err)
 
     if (!n || json_is_null(n) || (json_is_integer(n) && json_integer_value(n) == 1))
         return true;
-    return refuse(err, "request.n", "1", n);
+    return json_refuse(err, "request.n", "1", n);
 }
 
 bool chat_request_read(const json_t *request, struct chat_request *out, struct err *err)

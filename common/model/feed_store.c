@@ -215,14 +215,6 @@ void feed_candidate_read(const struct pg_result *result, int row, struct feed_ca
     out->est_tokens = pg_get_int(result, row, 6);
 }
 
-static void leader_step(struct pg *pg, int64_t epoch, const struct pg_statement *statement,
-                        const struct pg_value *values, size_t count, pg_done_fn *done, void *arg)
-{
-    struct pg_step step = {.statement = statement, .values = values, .count = count};
-
-    leader_transaction(pg, epoch, &step, 1, done, arg);
-}
-
 void feed_deal(struct pg *pg, int64_t epoch, const struct feed_candidate *const *jobs, size_t count,
                pg_done_fn *done, void *arg)
 {
@@ -236,14 +228,14 @@ void feed_deal(struct pg *pg, int64_t epoch, const struct feed_candidate *const 
     }
     values[0] = pg_array(PG_UUID, ids, count);
     values[1] = pg_array(PG_INT4, seqs, count);
-    leader_step(pg, epoch, &feed_deal_statement, values, 2, done, arg);
+    leader_statement(pg, epoch, &feed_deal_statement, values, 2, done, arg);
 }
 
 void feed_republish(struct pg *pg, int64_t epoch, int limit, pg_done_fn *done, void *arg)
 {
     struct pg_value value = pg_int4(limit);
 
-    leader_step(pg, epoch, &feed_republish_statement, &value, 1, done, arg);
+    leader_statement(pg, epoch, &feed_republish_statement, &value, 1, done, arg);
 }
 
 void feed_ticket_read(const struct pg_result *result, int row, struct ticket *out,
@@ -261,7 +253,7 @@ void feed_recall(struct pg *pg, int64_t epoch, int limit, pg_done_fn *done, void
 {
     struct pg_value value = pg_int4(limit);
 
-    leader_step(pg, epoch, &feed_recall_statement, &value, 1, done, arg);
+    leader_statement(pg, epoch, &feed_recall_statement, &value, 1, done, arg);
 }
 
 /* Few credits go to few shards: a submit takes those of one row only. */
@@ -291,5 +283,5 @@ void feed_grant(struct pg *pg, int64_t epoch, const int64_t credits[PRIORITY_COU
     }
     for (int i = 0; i < 3; i++)
         values[i] = pg_array(PG_INT4, columns[i], ROWS);
-    leader_step(pg, epoch, &feed_grant_statement, values, 3, done, arg);
+    leader_statement(pg, epoch, &feed_grant_statement, values, 3, done, arg);
 }

@@ -37,14 +37,6 @@ struct reading {
     struct err *err;
 };
 
-static bool refuse(struct err *err, const char *param, const char *expected, const json_t *got)
-{
-    char what[JSON_DESCRIBE_SIZE];
-
-    json_describe(got, what, sizeof(what));
-    return err_input(err, "invalid_value", param, "%s: expected %s, got %s", param, expected, what);
-}
-
 /* Absent and null are the same everywhere. */
 static const json_t *field(const struct reading *reading, const char *name)
 {
@@ -84,7 +76,7 @@ static bool read_request(struct reading *reading)
     if (!request)
         return err_input(reading->err, "missing_field", param, "%s: is required", param);
     if (!json_is_object(request))
-        return refuse(reading->err, param, "an object", request);
+        return json_refuse(reading->err, param, "an object", request);
     if (!chat_request_read(request, &reading->chat, reading->err))
         return false;
     return copy(reading->chat.model, strlen(reading->chat.model), &reading->job->model,
@@ -147,7 +139,7 @@ static bool read_label(const struct reading *reading, const char *name, char **o
         return true;
     if (!json_is_string(value) ||
         !str_is_label(json_string_value(value), json_string_length(value), JOB_LABEL_MAX))
-        return refuse(reading->err, name, "1 to 128 of A-Z a-z 0-9 . _ / @ : -", value);
+        return json_refuse(reading->err, name, "1 to 128 of A-Z a-z 0-9 . _ / @ : -", value);
     return copy(json_string_value(value), json_string_length(value), out, reading->err);
 }
 
@@ -160,7 +152,7 @@ static bool read_priority(const struct reading *reading)
         return true;
     if (json_is_string(value) && priority_parse(json_string_value(value), &reading->job->priority))
         return true;
-    return refuse(reading->err, "priority", "high, normal or low", value);
+    return json_refuse(reading->err, "priority", "high, normal or low", value);
 }
 
 static bool check_pair(const char *name, const json_t *value, struct err *err)
@@ -174,10 +166,10 @@ static bool check_pair(const char *name, const json_t *value, struct err *err)
                          "metadata: expected names of 1 to %d characters, got one of %zu",
                          JOB_METADATA_NAME_MAX, chars);
     if (!json_is_string(value))
-        return refuse(err, param, "a string", value);
+        return json_refuse(err, param, "a string", value);
     if (str_utf8_count(json_string_value(value), json_string_length(value)) >
         JOB_METADATA_VALUE_MAX)
-        return refuse(err, param, "a string of at most 512 characters", value);
+        return json_refuse(err, param, "a string of at most 512 characters", value);
     return true;
 }
 
@@ -192,7 +184,7 @@ static bool read_metadata(const struct reading *reading)
     if (!metadata)
         return true;
     if (!json_is_object(metadata))
-        return refuse(reading->err, param, "an object of strings", metadata);
+        return json_refuse(reading->err, param, "an object of strings", metadata);
     if (json_object_size(metadata) > JOB_METADATA_MAX)
         return err_input(reading->err, "invalid_value", param,
                          "%s: expected at most %d pairs, got %zu", param, JOB_METADATA_MAX,
@@ -216,7 +208,7 @@ static bool read_time(const struct reading *reading, const char *name, int64_t *
     if (json_is_string(value) && json_string_length(value) <= WHEN_CHARS_MAX &&
         clock_parse_rfc3339(json_string_value(value), json_string_length(value), us) && *us > 0)
         return true;
-    return refuse(reading->err, name, "an RFC 3339 time like \"2026-11-21T03:04:05Z\"", value);
+    return json_refuse(reading->err, name, "an RFC 3339 time like \"2026-11-21T03:04:05Z\"", value);
 }
 
 static bool read_limits(const struct reading *reading)
@@ -240,7 +232,7 @@ static bool read_limits(const struct reading *reading)
         money_parse(json_string_value(cost), json_string_length(cost), &job->max_cost_nano))
         return true;
     job->max_cost_nano = -1;
-    return refuse(reading->err, param, "US dollars as a decimal string like \"0.25\"", cost);
+    return json_refuse(reading->err, param, "US dollars as a decimal string like \"0.25\"", cost);
 }
 
 /* --- webhook ---------------------------------------------------------------------------------- */
@@ -255,7 +247,7 @@ static bool read_webhook(const struct reading *reading)
     if (!webhook)
         return true;
     if (!json_is_object(webhook))
-        return refuse(reading->err, param, "an object with a url", webhook);
+        return json_refuse(reading->err, param, "an object with a url", webhook);
     if (!json_known_members(webhook, param, members, 2, reading->err) ||
         !json_read_string_required(webhook, param, "url", URL_MAX, &url, reading->err) ||
         !webhook_url_check(url, reading->rules->allow_networks, reading->rules->allow_network_count,
@@ -286,7 +278,7 @@ static bool read_idempotency_key(const struct reading *reading)
     if (!key)
         return true;
     if (!json_is_string(key))
-        return refuse(reading->err, param, "a string", key);
+        return json_refuse(reading->err, param, "a string", key);
     return idempotency_key_check(json_string_value(key), param, reading->err) &&
            copy(json_string_value(key), json_string_length(key), &reading->job->idempotency_key,
                 reading->err);

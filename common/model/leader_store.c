@@ -108,3 +108,11 @@ void leader_transaction(struct pg *pg, int64_t epoch, const struct pg_step *step
     memcpy(fenced + 1, steps, count * sizeof(*steps));
     pg_transaction(pg, fenced, count + 1, done, arg);
 }
+
+void leader_statement(struct pg *pg, int64_t epoch, const struct pg_statement *statement,
+                      const struct pg_value *values, size_t count, pg_done_fn *done, void *arg)
+{
+    struct pg_step step = {.statement = statement, .values = values, .count = count};
+
+    leader_transaction(pg, epoch, &step, 1, done, arg);
+}

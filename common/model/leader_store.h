@@ -43,4 +43,8 @@ enum { LEADER_STEPS_MAX = 8 };
 void leader_transaction(struct pg *pg, int64_t epoch, const struct pg_step *steps, size_t count,
                         pg_done_fn *done, void *arg);
 
+/* The same with one statement. */
+void leader_statement(struct pg *pg, int64_t epoch, const struct pg_statement *statement,
+                      const struct pg_value *values, size_t count, pg_done_fn *done, void *arg);
+
 #endif

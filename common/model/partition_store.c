@@ -51,17 +51,9 @@ PG_STATEMENT(partition_sweep_statement,
     "SELECT greatest((SELECT count(*) FROM keys), (SELECT count(*) FROM tickets),"
     "                (SELECT count(*) FROM webhooks))");
 
-static void leader_step(struct pg *pg, int64_t epoch, const struct pg_statement *statement,
-                        const struct pg_value *values, size_t count, pg_done_fn *done, void *arg)
-{
-    struct pg_step step = {.statement = statement, .values = values, .count = count};
-
-    leader_transaction(pg, epoch, &step, 1, done, arg);
-}
-
 void partition_ensure(struct pg *pg, int64_t epoch, pg_done_fn *done, void *arg)
 {
-    leader_step(pg, epoch, &partition_ensure_statement, NULL, 0, done, arg);
+    leader_statement(pg, epoch, &partition_ensure_statement, NULL, 0, done, arg);
 }
 
 void partition_old_days(struct pg *pg, int64_t epoch, int64_t retention_days, pg_done_fn *done,
@@ -69,14 +61,14 @@ void partition_old_days(struct pg *pg, int64_t epoch, int64_t retention_days, pg
 {
     struct pg_value value = pg_int4((int32_t)retention_days);
 
-    leader_step(pg, epoch, &partition_old_days_statement, &value, 1, done, arg);
+    leader_statement(pg, epoch, &partition_old_days_statement, &value, 1, done, arg);
 }
 
 void partition_drop(struct pg *pg, int64_t epoch, int64_t day, pg_done_fn *done, void *arg)
 {
     struct pg_value value = pg_int4((int32_t)day);
 
-    leader_step(pg, epoch, &partition_drop_statement, &value, 1, done, arg);
+    leader_statement(pg, epoch, &partition_drop_statement, &value, 1, done, arg);
 }
 
 void partition_sweep(struct pg *pg, int64_t epoch, int64_t retention_days, int limit,
@@ -84,5 +76,5 @@ void partition_sweep(struct pg *pg, int64_t epoch, int64_t retention_days, int l
 {
     struct pg_value values[] = {pg_int4((int32_t)retention_days), pg_int4(limit)};
 
-    leader_step(pg, epoch, &partition_sweep_statement, values, 2, done, arg);
+    leader_statement(pg, epoch, &partition_sweep_statement, values, 2, done, arg);
 }

@@ -98,20 +98,11 @@ static bool take_scalar(struct cursor *c)
     return take_word(c, "null") || take_word(c, "true") || take_word(c, "false") || take_number(c);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool take_hex(struct cursor *c, unsigned *out)
 {
     *out = 0;
     for (int i = 0; i < 4; i++, c->at++) {
-        int digit = hex_digit(*c->at);
+        int digit = str_hex_digit(*c->at);
 
         if (digit < 0)
             return false;
