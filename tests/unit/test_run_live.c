@@ -236,137 +236,132 @@ static void test_a_job_succeeds_with_text_usage_and_cost(void **state)
 }
 
 /* One call, one way to end. */
+static const struct {
+    struct job_options job;
+    const char *ended, *calls;
+} fault_cases[] = {
+    /* Whole answers in odd clothes. */
+    {{.marker = "[[sim fault=crlf,comments,bom]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=split_bytes unicode=1]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=nul]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=bad_utf8]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=lone_surrogate]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=usage_every_chunk]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=no_usage]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=keep_open]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=length]]"}, "succeeded length 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=unknown_finish]]"}, "succeeded eos_token 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=huge_event bytes=300000]]"}, "succeeded stop 1 0", "main settled 200"},
+    /* Answers without text. */
+    {{.marker = "[[sim fault=refusal]]"}, "succeeded stop 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=two_tools]]"}, "succeeded tool_calls 1 0", "main settled 200"},
+    {{.marker = "[[sim fault=empty_tool]]"}, "succeeded tool_calls 1 0", "main settled 200"},
+    /* No other target will do. */
+    {{.marker = "[[sim status=400]]"}, "failed bad_request 1 0", "main released 400 bad_request"},
+    {{.marker = "[[sim code=context_length_exceeded]]", .route = "single"},
+     "failed context_length 1 0",
+     "main released 400 context_length"},
+    {{.marker = "[[sim fault=content_filter]]"},
+     "failed content_filter content_filter 1 0",
+     "main settled 200"},
+    {{.marker = "[[sim code=content_policy_violation]]"},
+     "failed content_filter 1 0",
+     "main released 400 content_filter"},
+    {{.marker = "[[sim code=insufficient_quota]]", .route = "single"},
+     "failed quota 1 0",
+     "main released 429 quota"},
+    {{.marker = "[[sim status=401]]", .route = "single"},
+     "failed auth 1 0",
+     "main released 401 auth"},
+    {{.marker = "[[sim status=500 should_retry=false]]", .route = "single"},
+     "failed overloaded 1 0",
+     "main unknown 500 overloaded"},
+    /* The next target does. */
+    {{.marker = "[[sim at=main status=401]]"},
+     "succeeded stop 2 0",
+     "main released 401 auth, spare settled 200"},
+    {{.marker = "[[sim at=main code=model_not_found]]"},
+     "succeeded stop 2 0",
+     "main released 404 bad_request, spare settled 200"},
+    {{.marker = "[[sim at=main status=429 retry_after=30]]"},
+     "succeeded stop 1 1",
+     "main released 429 rate_limited, spare settled 200"},
+    {{.marker = "[[sim at=main status=503]]"},
+     "succeeded stop 2 0",
+     "main released 503 overloaded, spare settled 200"},
+    {{.marker = "[[sim at=main status=500]]"},
+     "succeeded stop 2 0",
+     "main unknown 500 overloaded, spare settled 200"},
+    {{.marker = "[[sim at=main fault=reset_before]]"},
+     "succeeded stop 2 0",
+     "main unknown network, spare settled 200"},
+    {{.marker = "[[sim at=main fault=reset_after_head]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 network, spare settled 200"},
+    {{.marker = "[[sim at=main fault=cut_line]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 network, spare settled 200"},
+    {{.marker = "[[sim at=main fault=end_mid]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=no_done]]"},
+     "succeeded stop 2 0",
+     "main settled 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=no_finish]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=error_in_stream]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 overloaded, spare settled 200"},
+    {{.marker = "[[sim at=main fault=html_200]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=json_error_200]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=empty_200]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=junk]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "[[sim at=main fault=huge_event bytes=20000000]]"},
+     "succeeded stop 2 0",
+     "main unknown 200 protocol, spare settled 200"},
+    {{.marker = "x", .route = "dead"},
+     "succeeded stop 2 0",
+     "dead released network, spare settled 200"},
+    /* Again, until no attempt is left. */
+    {{.marker = "[[sim status=500 times=1]]", .route = "single"},
+     "succeeded stop 2 0",
+     "main unknown 500 overloaded, main settled 200"},
+    {{.marker = "[[sim status=503]]", .max_attempts = 2},
+     "failed overloaded 2 0",
+     "main released 503 overloaded, spare released 503 overloaded"},
+    /* Ceilings. */
+    {{.marker = "x", .max_cost_nano = 1000}, "failed budget 0 0", NULL},
+    {{.marker = "[[sim fault=silence]]", .deadline_ms = 400},
+     "expired deadline 1 0",
+     "main unknown timeout"},
+    {{.marker = "[[sim fault=silence_mid]]", .deadline_ms = 400},
+     "expired deadline 1 0",
+     "main unknown 200 timeout"},
+};
+
 static void test_each_fault_ends_as_it_should(void **state)
 {
-    static const struct {
-        struct job_options job;
-        const char *ended, *calls;
-    } cases[] = {
-        /* Whole answers in odd clothes. */
-        {{.marker = "[[sim fault=crlf,comments,bom]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=split_bytes unicode=1]]"},
-         "succeeded stop 1 0",
-         "main settled 200"},
-        {{.marker = "[[sim fault=nul]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=bad_utf8]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=lone_surrogate]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=usage_every_chunk]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=no_usage]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=keep_open]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=length]]"}, "succeeded length 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=unknown_finish]]"}, "succeeded eos_token 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=huge_event bytes=300000]]"},
-         "succeeded stop 1 0",
-         "main settled 200"},
-        /* Answers without text. */
-        {{.marker = "[[sim fault=refusal]]"}, "succeeded stop 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=two_tools]]"}, "succeeded tool_calls 1 0", "main settled 200"},
-        {{.marker = "[[sim fault=empty_tool]]"}, "succeeded tool_calls 1 0", "main settled 200"},
-        /* No other target will do. */
-        {{.marker = "[[sim status=400]]"},
-         "failed bad_request 1 0",
-         "main released 400 bad_request"},
-        {{.marker = "[[sim code=context_length_exceeded]]", .route = "single"},
-         "failed context_length 1 0",
-         "main released 400 context_length"},
-        {{.marker = "[[sim fault=content_filter]]"},
-         "failed content_filter content_filter 1 0",
-         "main settled 200"},
-        {{.marker = "[[sim code=content_policy_violation]]"},
-         "failed content_filter 1 0",
-         "main released 400 content_filter"},
-        {{.marker = "[[sim code=insufficient_quota]]", .route = "single"},
-         "failed quota 1 0",
-         "main released 429 quota"},
-        {{.marker = "[[sim status=401]]", .route = "single"},
-         "failed auth 1 0",
-         "main released 401 auth"},
-        {{.marker = "[[sim status=500 should_retry=false]]", .route = "single"},
-         "failed overloaded 1 0",
-         "main unknown 500 overloaded"},
-        /* The next target does. */
-        {{.marker = "[[sim at=main status=401]]"},
-         "succeeded stop 2 0",
-         "main released 401 auth, spare settled 200"},
-        {{.marker = "[[sim at=main code=model_not_found]]"},
-         "succeeded stop 2 0",
-         "main released 404 bad_request, spare settled 200"},
-        {{.marker = "[[sim at=main status=429 retry_after=30]]"},
-         "succeeded stop 1 1",
-         "main released 429 rate_limited, spare settled 200"},
-        {{.marker = "[[sim at=main status=503]]"},
-         "succeeded stop 2 0",
-         "main released 503 overloaded, spare settled 200"},
-        {{.marker = "[[sim at=main status=500]]"},
-         "succeeded stop 2 0",
-         "main unknown 500 overloaded, spare settled 200"},
-        {{.marker = "[[sim at=main fault=reset_before]]"},
-         "succeeded stop 2 0",
-         "main unknown network, spare settled 200"},
-        {{.marker = "[[sim at=main fault=reset_after_head]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 network, spare settled 200"},
-        {{.marker = "[[sim at=main fault=cut_line]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 network, spare settled 200"},
-        {{.marker = "[[sim at=main fault=end_mid]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=no_done]]"},
-         "succeeded stop 2 0",
-         "main settled 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=no_finish]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=error_in_stream]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 overloaded, spare settled 200"},
-        {{.marker = "[[sim at=main fault=html_200]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=json_error_200]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=empty_200]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=junk]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "[[sim at=main fault=huge_event bytes=20000000]]"},
-         "succeeded stop 2 0",
-         "main unknown 200 protocol, spare settled 200"},
-        {{.marker = "x", .route = "dead"},
-         "succeeded stop 2 0",
-         "dead released network, spare settled 200"},
-        /* Again, until no attempt is left. */
-        {{.marker = "[[sim status=500 times=1]]", .route = "single"},
-         "succeeded stop 2 0",
-         "main unknown 500 overloaded, main settled 200"},
-        {{.marker = "[[sim status=503]]", .max_attempts = 2},
-         "failed overloaded 2 0",
-         "main released 503 overloaded, spare released 503 overloaded"},
-        /* Ceilings. */
-        {{.marker = "x", .max_cost_nano = 1000}, "failed budget 0 0", NULL},
-        {{.marker = "[[sim fault=silence]]", .deadline_ms = 400},
-         "expired deadline 1 0",
-         "main unknown timeout"},
-        {{.marker = "[[sim fault=silence_mid]]", .deadline_ms = 400},
-         "expired deadline 1 0",
-         "main unknown 200 timeout"},
-    };
-
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof(fault_cases) / sizeof(fault_cases[0]); i++) {
         struct id id;
 
-        print_message("case %zu: %s\n", i, cases[i].job.marker);
+        print_message("case %zu: %s\n", i, fault_cases[i].job.marker);
         ended = 0;
-        id = run_job(&cases[i].job);
-        assert_job(id, cases[i].ended);
-        if (cases[i].calls)
-            assert_calls(id, cases[i].calls);
-        if (strncmp(cases[i].ended, "succeeded", 9) == 0 && !strstr(cases[i].job.marker, "tool") &&
-            !strstr(cases[i].job.marker, "refusal"))
+        id = run_job(&fault_cases[i].job);
+        assert_job(id, fault_cases[i].ended);
+        if (fault_cases[i].calls)
+            assert_calls(id, fault_cases[i].calls);
+        if (strncmp(fault_cases[i].ended, "succeeded", 9) == 0 &&
+            !strstr(fault_cases[i].job.marker, "tool") &&
+            !strstr(fault_cases[i].job.marker, "refusal"))
             assert_text_is_whole(id);
     }
     (void)state;
