@@ -191,6 +191,31 @@ static void take_body(struct request_context *context)
         read_body(context);
 }
 
+/* --- the query -------------------------------------------------------------------------------- */
+
+/* The handlers that read a query check its names themselves; all others have none to know. */
+static bool refuse_parameter(const char *name, const char *value, void *arg, struct err *err)
+{
+    (void)value;
+    (void)arg;
+    return err_input(err, "invalid_value", name, "%.64s: unknown query parameter", name);
+}
+
+static bool takes_query(const struct route_entry *route)
+{
+    return strcmp(route->method, "GET") == 0 && route->handler != result_handle;
+}
+
+static void take_query(struct request_context *context)
+{
+    struct err err;
+
+    if (takes_query(context->route) || http_query_each(context->http, refuse_parameter, NULL, &err))
+        take_body(context);
+    else
+        reply_err(context->http, &err);
+}
+
 /* --- the request ------------------------------------------------------------------------------ */
 
 static void on_authenticated(bool ok, const struct caller *caller, const struct err *err, void *arg)
@@ -202,7 +227,7 @@ static void on_authenticated(bool ok, const struct caller *caller, const struct 
         return;
     }
     context->caller = *caller;
-    take_body(context);
+    take_query(context);
 }
 
 static void refuse_route(struct http_request *http, const char *allow)

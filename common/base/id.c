@@ -13,11 +13,13 @@
 #include "common/base/crypto.h"
 #include "common/base/str.h"
 
-enum { HEX_SIZE = 33, COUNTER_BITS = 26 };
+enum { HEX_SIZE = 33, COUNTER_BITS = 26, STEP_BACK_MAX_MS = 1000 };
 
 /* Two strings that never meet in one id: the counter begins each millisecond at a random place in
- * its lower half, so it can neither be guessed nor overflow (33 million ids in one millisecond). */
-static uint32_t next_counter(int64_t ms, uint32_t random)
+ * its lower half, so it can neither be guessed nor overflow (33 million ids in one millisecond).
+ * The database's clock is measured again and again and each measurement may step back a little:
+ * *ms then stays where it was, or a job would be listed before one that was submitted earlier. */
+static uint32_t next_counter(int64_t *ms, uint32_t random)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static int64_t last_ms = -1;
@@ -25,8 +27,10 @@ static uint32_t next_counter(int64_t ms, uint32_t random)
     uint32_t result;
 
     pthread_mutex_lock(&lock);
-    counter = ms == last_ms ? counter + 1 : random >> (32 - COUNTER_BITS + 1);
-    last_ms = ms;
+    if (*ms < last_ms && last_ms - *ms <= STEP_BACK_MAX_MS)
+        *ms = last_ms;
+    counter = *ms == last_ms ? counter + 1 : random >> (32 - COUNTER_BITS + 1);
+    last_ms = *ms;
     result = counter & ((1u << COUNTER_BITS) - 1);
     pthread_mutex_unlock(&lock);
     return result;
@@ -35,16 +39,16 @@ static uint32_t next_counter(int64_t ms, uint32_t random)
 /* Layout (RFC 9562): 48 bits time, 4 version, 12 counter, 2 variant, 14 counter, 48 random. */
 struct id id_make(int64_t now_us)
 {
-    uint64_t ms = (uint64_t)(now_us / US_PER_MS);
+    int64_t ms = now_us / US_PER_MS;
     uint32_t seed, counter;
     struct id id;
 
     assert(now_us >= 0);
     crypto_random(id.bytes, sizeof(id.bytes));
     memcpy(&seed, id.bytes, sizeof(seed));
-    counter = next_counter((int64_t)ms, seed);
+    counter = next_counter(&ms, seed);
     for (int i = 0; i < 6; i++)
-        id.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
+        id.bytes[i] = (uint8_t)((uint64_t)ms >> (40 - 8 * i));
     id.bytes[6] = (uint8_t)(0x70 | counter >> 22);
     id.bytes[7] = (uint8_t)(counter >> 14);
     id.bytes[8] = (uint8_t)(0x80 | (counter >> 8 & 0x3f));

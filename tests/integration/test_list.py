@@ -122,6 +122,17 @@ def test_what_is_wrong_in_the_query_is_a_400(jobs, query):
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("method, path", [
+    ("POST", "/v1/jobs"), ("GET", "/v1/jobs"), ("POST", "/v1/jobs/bulk"), ("GET", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}/events"), ("GET", "/v1/jobs/{id}/result"), ("POST", "/v1/jobs/{id}/cancel"),
+    ("POST", "/v1/jobs/{id}/replay")])
+def test_an_unknown_parameter_is_a_400_at_every_path(jobs, method, path):
+    api, ids = jobs
+    answer = api.client.request(method, path.format(id=ids[0]) + "?colour=red")
+    assert answer.status_code == 400, answer.text
+    assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("invalid_value", "colour")
+
+
 def test_after_a_foreign_job_is_a_400_like_an_unknown_one(jobs, tenant):
     _, ids = jobs
     assert tenant.client.get(f"/v1/jobs?after={ids[0]}").status_code == 400

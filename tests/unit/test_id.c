@@ -41,6 +41,22 @@ static void test_ids_of_one_millisecond_ascend(void **state)
     assert_true(id_compare(last, id_make(SOME_US + US_PER_MS)) < 0);
 }
 
+static void test_ids_ascend_while_the_clock_steps_back(void **state)
+{
+    static const int64_t later_us = SOME_US + INT64_C(3600) * US_PER_S;
+    struct id last = id_make(later_us);
+
+    (void)state;
+    for (int64_t back_us = 0; back_us <= 900 * US_PER_MS; back_us += 700) {
+        struct id next = id_make(later_us - back_us);
+
+        assert_true(id_compare(last, next) < 0);
+        last = next;
+    }
+    assert_true(id_time_us(last) == later_us);
+    assert_true(id_time_us(id_make(SOME_US)) == SOME_US); /* set back by hand */
+}
+
 static void test_ids_compare(void **state)
 {
     struct id zero = {.bytes = {0}};
@@ -141,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_id_is_a_version_7_uuid_of_its_time),
         cmocka_unit_test(test_ids_of_one_millisecond_ascend),
+        cmocka_unit_test(test_ids_ascend_while_the_clock_steps_back),
         cmocka_unit_test(test_ids_compare),
         cmocka_unit_test(test_format_and_parse_agree),
         cmocka_unit_test(test_only_the_exact_form_is_an_id),
