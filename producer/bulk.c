@@ -32,8 +32,9 @@ enum {
     LINES_MAX = 100000,
     BODY_MAX = 512 * 1024 * 1024,
     IDLE_MS = 60000,
-    RETRY_MS = 50,           /* when the process has too much out */
-    INPUT_MAX = 1024 * 1024, /* read but not yet looked at, while the window is full */
+    UNREAD_MS = 86400 * 1000, /* who sends need not read yet; the body has its own clock */
+    RETRY_MS = 50,            /* when the process has too much out */
+    INPUT_MAX = 1024 * 1024,  /* read but not yet looked at, while the window is full */
     ANSWERS_MAX = 1024 * 1024,
     PENDING_HIGH = 256 * 1024,
     PENDING_LOW = 64 * 1024,
@@ -205,8 +206,8 @@ static void put_error(struct buf *out, const char *object, int64_t number, const
 static void put_last_line(struct bulk *bulk)
 {
     if (bulk->code[0])
-        put_error(&bulk->answers, "bulk.error", bulk->lines.number + (bulk->lines.is_done ? 1 : 0),
-                  bulk->code, NULL, bulk->message);
+        put_error(&bulk->answers, "bulk.error", bulk->lines.number + 1, bulk->code, NULL,
+                  bulk->message);
     else
         buf_printf(&bulk->answers,
                    "{\"object\":\"bulk.summary\",\"accepted\":%" PRId64 ",\"rejected\":%" PRId64
@@ -452,13 +453,21 @@ static void on_flush(void *arg)
         bulk_end(bulk);
 }
 
+/* Is there something to do at once?  Lines refused here and now make room for more. */
+static bool can_go_on(const struct bulk *bulk)
+{
+    if (bulk->is_input_over || !has_room(bulk) || evtimer_pending(bulk->retry, NULL))
+        return false;
+    return !is_input_taken(bulk) || bulk->is_body_over;
+}
+
 static void bulk_advance(struct bulk *bulk)
 {
-    size_t used = take_input(bulk, bulk->input.data, bulk->input.len);
-
-    buf_drop_front(&bulk->input, used);
-    finish_input(bulk);
-    gather_answers(bulk);
+    do {
+        buf_drop_front(&bulk->input, take_input(bulk, bulk->input.data, bulk->input.len));
+        finish_input(bulk);
+        gather_answers(bulk);
+    } while (can_go_on(bulk));
     if (!bulk->is_body_over) {
         if (bulk->is_input_over || !is_input_taken(bulk) || !has_room(bulk))
             http_pause_body(bulk->http);
@@ -551,7 +560,7 @@ void bulk_handle(struct request_context *context)
         return;
     }
     http_on_close(context->http, on_close, bulk);
-    http_set_write_timeout(context->http, 0); /* who sends need not read yet */
+    http_set_write_timeout(context->http, UNREAD_MS);
     http_start(context->http, 200, "application/x-ndjson");
     http_stream_body(context->http, BODY_MAX, IDLE_MS, on_chunk, on_body_end, bulk);
 }

@@ -267,18 +267,20 @@ void http_end(struct http_request *request)
     end(request);
 }
 
+/* Never none at all: libevent goes on with a timeout that an event once had, also when it is added
+ * again without one. */
 void http_set_write_timeout(struct http_request *request, int64_t ms)
 {
     struct http_conn *conn = request->conn;
     struct timeval wait;
 
-    if (!conn->bev)
+    if (!conn->bev || !conn->server)
         return;
     if (ms < 0)
-        ms = conn->server ? conn->server->options.limits.write_timeout_ms : 0;
+        ms = conn->server->options.limits.write_timeout_ms;
     wait.tv_sec = (time_t)(ms / 1000);
     wait.tv_usec = (suseconds_t)(ms % 1000 * 1000);
-    bufferevent_set_timeouts(conn->bev, NULL, ms > 0 ? &wait : NULL);
+    bufferevent_set_timeouts(conn->bev, NULL, &wait);
 }
 
 void http_abort(struct http_request *request, bool hard)

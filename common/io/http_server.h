@@ -166,8 +166,8 @@ void http_on_drain(struct http_request *request, size_t low_water,
 void http_end(struct http_request *request);
 
 /* How long a peer that has bytes waiting may take none, from now on and on this connection, instead
- * of write_timeout_ms; 0: for ever, which is for who still sends a body that is waited for.
- * Negative: write_timeout_ms again. */
+ * of write_timeout_ms; negative: write_timeout_ms again.  For who may go on sending a body before
+ * reading the answer. */
 void http_set_write_timeout(struct http_request *request, int64_t ms);
 
 /* Drops the connection, with a reset if hard (SO_LINGER 0) or a plain FIN, after what was written
