@@ -312,7 +312,8 @@ static void close_open(struct stream_out *out)
     out->open = NULL;
 }
 
-void stream_out_flush(struct stream_out *out)
+/* Closes and appends the open chunk. */
+static void flush(struct stream_out *out)
 {
     close_open(out);
     pump(out);
@@ -322,7 +323,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    stream_out_flush(arg);
+    flush(arg);
 }
 
 static struct chunk *open_chunk(struct stream_out *out, enum chunk_kind kind)
@@ -348,7 +349,7 @@ static struct chunk *open_chunk(struct stream_out *out, enum chunk_kind kind)
 
 void stream_out_begin(struct stream_out *out, int attempt)
 {
-    stream_out_flush(out);
+    flush(out);
     out->attempt = attempt;
     out->text_bytes = 0;
     out->has_deltas = false;
@@ -360,7 +361,7 @@ void stream_out_text(struct stream_out *out, const char *text, size_t len)
         size_t room, take;
 
         if (out->open && (out->open->kind != CHUNK_TEXT || out->open->attempt != out->attempt))
-            stream_out_flush(out);
+            flush(out);
         if (!out->open && !open_chunk(out, CHUNK_TEXT))
             return; /* out of memory: the result still has it */
         room = STREAM_CHUNK_MAX - out->open->body.len;
@@ -368,7 +369,7 @@ void stream_out_text(struct stream_out *out, const char *text, size_t len)
         if (take == 0 || !buf_append(&out->open->body, text, take)) {
             if (out->open->body.len == 0)
                 return;
-            stream_out_flush(out);
+            flush(out);
             continue;
         }
         out->text_bytes += (int64_t)take;
@@ -397,7 +398,7 @@ void stream_out_tool(struct stream_out *out, const struct tool_delta *delta)
         if (take >= STREAM_CHUNK_MAX)
             take = str_utf8_boundary(delta->arguments + at, STREAM_CHUNK_MAX - 1);
         if (!fits_tool(out, delta)) {
-            stream_out_flush(out);
+            flush(out);
             if (!open_chunk(out, CHUNK_TOOL))
                 return;
             out->open->tool = delta->index;
@@ -434,7 +435,7 @@ void stream_out_supersede(struct stream_out *out, const char *reason)
     if (chunk)
         buf_printf(&chunk->body, "{\"attempt\":%d,\"valid_bytes\":%lld,\"reason\":\"%s\"}",
                    out->attempt, (long long)out->text_bytes, reason);
-    stream_out_flush(out);
+    flush(out);
     out->has_deltas = false;
 }
 

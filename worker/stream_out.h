@@ -52,8 +52,6 @@ int64_t stream_out_bytes(const struct stream_out *out);   /* of the attempt's te
 
 /* The attempt is given up: closes its text and says how much of it counts. */
 void stream_out_supersede(struct stream_out *out, const char *reason);
-/* Closes and appends the open chunk. */
-void stream_out_flush(struct stream_out *out);
 /* Before an end: appends what cannot travel in it.  True: what remains (nothing, or the chunk that
  * *chunk now describes) may go with the end now.  False: wait for on_quiet. */
 bool stream_out_prepare_end(struct stream_out *out, struct event_chunk *chunk, bool *has_chunk);

@@ -289,8 +289,3 @@ void http_abort(struct http_request *request, bool hard)
     request->conn->keep_alive = false;
     end(request);
 }
-
-void http_close_after(struct http_request *request)
-{
-    request->conn->keep_alive = false;
-}

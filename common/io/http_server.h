@@ -178,7 +178,4 @@ void http_abort(struct http_request *request, bool hard);
  * http_abort does not. */
 bool http_write_raw(struct http_request *request, const void *data, size_t len) MUST_CHECK;
 
-/* The connection closes after this answer. */
-void http_close_after(struct http_request *request);
-
 #endif

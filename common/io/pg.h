@@ -124,7 +124,6 @@ void pg_transaction(struct pg *pg, const struct pg_step *steps, size_t count, pg
 
 /* Rows of a result (binary format).  Columns by position; wrong types assert. */
 int pg_rows(const struct pg_result *result);
-int64_t pg_affected(const struct pg_result *result); /* rows inserted, updated or deleted */
 bool pg_is_null(const struct pg_result *result, int row, int column);
 bool pg_get_bool(const struct pg_result *result, int row, int column);      /* null: false */
 int64_t pg_get_int(const struct pg_result *result, int row, int column);    /* int2/4/8; null: 0 */

@@ -334,12 +334,6 @@ int pg_rows(const struct pg_result *result)
     return PQntuples(result);
 }
 
-int64_t pg_affected(const struct pg_result *result)
-{
-    /* libpq never writes to it; the missing const is history. */
-    return strtoll(PQcmdTuples((struct pg_result *)(uintptr_t)result), NULL, 10);
-}
-
 /* The cell's bytes and type; NULL when it is null. */
 static const char *cell(const struct pg_result *result, int row, int column, Oid *type, size_t *len)
 {

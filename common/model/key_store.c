@@ -84,7 +84,8 @@ void key_store_free(struct key_store *store)
     free(store);
 }
 
-unsigned key_scope_parse(const char *name, size_t len)
+/* "jobs:write", "jobs:read", "admin"; 0 for anything else. */
+static unsigned scope_parse(const char *name, size_t len)
 {
     static const struct {
         const char *name;
@@ -108,7 +109,7 @@ static unsigned scopes_parse(const char *list)
     while (list && *list) {
         size_t len = strcspn(list, ",");
 
-        scopes |= key_scope_parse(list, len);
+        scopes |= scope_parse(list, len);
         list += len + (list[len] == ',');
     }
     return scopes;

@@ -17,9 +17,6 @@ void key_store_free(struct key_store *store);
 
 enum key_scopes { KEY_JOBS_WRITE = 1 << 0, KEY_JOBS_READ = 1 << 1, KEY_ADMIN = 1 << 2 };
 
-/* "jobs:write", "jobs:read", "admin"; 0 for anything else. */
-unsigned key_scope_parse(const char *name, size_t len);
-
 struct key_row {
     bool is_valid; /* there, not revoked, not expired by the database's clock */
     bool is_tenant_disabled;

@@ -16,7 +16,7 @@ static const char *const names[] = {
     "job.expired",   "budget.threshold", "endpoint.test",
 };
 
-bool webhook_event_is_known(const char *name)
+static bool is_known(const char *name)
 {
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (strcmp(name, names[i]) == 0)
@@ -56,7 +56,7 @@ bool webhook_events_read(const json_t *value, const char *param, char **out, str
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_array_get(value, i);
 
-        if (!json_is_string(item) || !webhook_event_is_known(json_string_value(item))) {
+        if (!json_is_string(item) || !is_known(json_string_value(item))) {
             buf_release(&list);
             return refuse_name(item, param, i, err);
         }

@@ -7,8 +7,6 @@
 
 #include "common/base/err.h"
 
-bool webhook_event_is_known(const char *name);
-
 /* Reads an `events` member: absent or null leaves *out NULL (all), else a comma-separated list that
  * the caller frees.  An empty list, another type or an unknown name fails as bad input of param
  * ("webhook.events"). */

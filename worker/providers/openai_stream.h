@@ -5,6 +5,8 @@
 
 #include "worker/providers/provider.h"
 
+/* The `answer_*` members of struct wire_format; provider.h says what each promises.  Bytes may come
+ * in pieces of any size; an answer is whole only with a finish reason and the end marker. */
 struct answer *openai_answer_new(const struct answer_spec *spec);
 void openai_answer_free(struct answer *answer);
 bool openai_answer_feed(struct answer *answer, const char *data, size_t len);
