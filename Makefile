@@ -129,7 +129,7 @@ $(OUT)/migrations/embedded.o: $(OUT)/migrations/embedded.S
 # So does the API's document.
 $(OUT)/producer/openapi_document.S: producer/openapi.json Makefile
 	@mkdir -p $(dir $@)
-	$(Q)printf '.section .rodata\n.globl openapi_document, openapi_document_end\nopenapi_document: .incbin "%s"\nopenapi_document_end: .byte 0\n.section .note.GNU-stack,"",@progbits\n' $< > $@
+	$(Q)printf '.section .rodata\n.globl openapi_document, openapi_document_size\nopenapi_document: .incbin "%s"\n1: .balign 8\nopenapi_document_size: .quad 1b - openapi_document\n.section .note.GNU-stack,"",@progbits\n' $< > $@
 $(OUT)/producer/openapi_document.o: $(OUT)/producer/openapi_document.S
 	$(Q)$(CC) -c -o $@ $<
 $(BIN)/nightshift-migrate: $(OUT)/migrations/main.o $(LIB_migrations) $(LIB_common)

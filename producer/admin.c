@@ -132,7 +132,7 @@ static bool on_param(const char *name, const char *value, void *arg, struct err 
             return err_input(err, "invalid_value", name, "%s: longer than %d bytes", name,
                              ADMIN_PARAM_MAX);
         param->is_given = true;
-        strcpy(param->value, value);
+        snprintf(param->value, sizeof(param->value), "%s", value);
         return true;
     }
     return refuse_param(params, name, err);

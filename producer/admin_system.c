@@ -190,17 +190,17 @@ static const char *nearest_provider(const struct settings *settings, const char 
 }
 
 /* Only what exists can be paused; what was paused can be resumed also when it is gone. */
-static bool judge_name(const struct request_context *context, int kind, const char *name,
+static bool judge_name(const struct request_context *context, const char *kind, const char *name,
                        struct err *err)
 {
     enum priority priority;
     const char *nearest;
     bool is_known;
 
-    if (kind == KIND_PRIORITY && !priority_parse(name, &priority))
+    if (kind == kinds[KIND_PRIORITY] && !priority_parse(name, &priority))
         return err_input(err, "invalid_value", "priority",
                          "priority: expected \"high\", \"normal\" or \"low\"");
-    if (kind != KIND_PROVIDER)
+    if (kind != kinds[KIND_PROVIDER])
         return true;
     nearest = nearest_provider(context->producer->settings, name, &is_known);
     if (is_known)
@@ -211,9 +211,10 @@ static bool judge_name(const struct request_context *context, int kind, const ch
 }
 
 /* Exactly one of the three. */
-static bool read_pause(const json_t *body, int *kind, const char **name, struct err *err)
+static bool read_pause(const json_t *body, const char **kind, const char **name, struct err *err)
 {
-    *kind = -1;
+    int found = -1;
+
     for (int i = 0; i < KIND_COUNT; i++) {
         const char *value = NULL;
 
@@ -221,25 +222,26 @@ static bool read_pause(const json_t *body, int *kind, const char **name, struct 
             return false;
         if (!value)
             continue;
-        if (*kind >= 0)
+        if (found >= 0)
             return err_input(err, "invalid_value", kinds[i],
                              "expected one of priority, tenant and provider, got two");
-        *kind = i;
+        found = i;
         *name = value;
     }
-    if (*kind < 0)
+    if (found < 0)
         return err_input(err, "missing_field", "priority",
                          "expected one of priority, tenant and provider");
+    *kind = kinds[found];
     return true;
 }
 
 static void pause_or_resume(struct request_context *context, bool is_pause)
 {
     json_t *body = admin_body(context, kinds, KIND_COUNT);
-    const char *name = NULL;
+    const char *name = "";
     struct err err = {0};
     char actor[ADMIN_ACTOR_SIZE];
-    int kind = -1;
+    const char *kind = "";
 
     if (!body)
         return;
@@ -248,11 +250,11 @@ static void pause_or_resume(struct request_context *context, bool is_pause)
         (is_pause && !judge_name(context, kind, name, &err)))
         reply_err(context->http, &err);
     else if (is_pause)
-        admin_started(context, pause_set(context->producer->api_pg, kinds[kind], name, actor,
-                                         on_pause, context));
+        admin_started(context,
+                      pause_set(context->producer->api_pg, kind, name, actor, on_pause, context));
     else
-        admin_started(context, pause_lift(context->producer->api_pg, kinds[kind], name, actor,
-                                          on_pause, context));
+        admin_started(context,
+                      pause_lift(context->producer->api_pg, kind, name, actor, on_pause, context));
     json_decref(body);
 }
 

@@ -530,8 +530,8 @@ static struct bulk *bulk_new(struct request_context *context)
         return NULL;
     bulk->producer = context->producer;
     bulk->http = context->http;
-    strcpy(bulk->tenant, context->caller.tenant);
-    strcpy(bulk->key_id, context->caller.key_id);
+    snprintf(bulk->tenant, sizeof(bulk->tenant), "%s", context->caller.tenant);
+    snprintf(bulk->key_id, sizeof(bulk->key_id), "%s", context->caller.key_id);
     line_split_init(&bulk->lines, (size_t)context->producer->options->max_body_bytes);
     buf_init(&bulk->input, INPUT_MAX);
     buf_init(&bulk->answers, 2 * ANSWERS_MAX);

@@ -155,7 +155,7 @@ static bool write_delta(struct stream *stream, const struct stream_event *event,
 
     buf_init(&data, EVENT_MAX + 6 * (size_t)event->len);
     buf_printf(&data, "{\"attempt\":%d,\"offset\":%lld,\"text\":", event->attempt,
-               (long long)(event->offset + skip));
+               (long long)event->offset + (long long)skip);
     buf_put_json_string(&data, text + skip, (size_t)(event->len - skip));
     buf_putc(&data, '}');
     ok = write_event(stream, "output.delta", &data);
@@ -571,7 +571,7 @@ static void stream_start(struct request_context *context, struct id job,
     stream->http = context->http;
     stream->job = job;
     stream->cursor = *cursor;
-    strcpy(stream->tenant, context->caller.tenant);
+    snprintf(stream->tenant, sizeof(stream->tenant), "%s", context->caller.tenant);
     stream_position_init(&stream->position);
     streams_add(streams, stream);
     if (event_locate(streams->reads, job, stream->tenant, cursor->run, cursor->seq, cursor->offset,

@@ -266,13 +266,14 @@ static void test_no_more_go_fast_than_there_is_credit(void **state)
 
 static void test_fast_lane_is_closed_to_those_who_may_not_run_now(void **state)
 {
-    static const char *const obstacles[] = {
+    static const char something_waits[] =
+        "INSERT INTO queue (job, tenant, priority, ready_at, deadline, est_tokens)"
+        " VALUES (gen_random_uuid(), 'acme', 2, now(), now() + interval '1 h', 1)";
+    const char *const obstacles[] = {
         "UPDATE lanes SET expires_at = now() - interval '1 s'",
         "INSERT INTO pauses (kind, name) VALUES ('priority', 'low')",
         "INSERT INTO pauses (kind, name) VALUES ('tenant', 'acme')",
-        /* Something of the tenant waits already. */
-        "INSERT INTO queue (job, tenant, priority, ready_at, deadline, est_tokens)"
-        " VALUES (gen_random_uuid(), 'acme', 2, now(), now() + interval '1 h', 1)",
+        something_waits,
     };
 
     (void)state;
