@@ -140,7 +140,9 @@ static bool start_database(struct worker *worker, const char *url, struct err *e
 {
     struct pg_options intake = {.url = url, .duty = "intake"};
     struct pg_options completion = {.url = url, .duty = "completion"};
-    struct pg_options partials = {.url = url, .duty = "partials", .asynchronous_commit = true};
+    /* On time, not late: text that a crash of Postgres took back after it was confirmed would leave
+     * a hole that no reader could fill. */
+    struct pg_options partials = {.url = url, .duty = "partials"};
 
     worker->intake_pg = pg_new(worker->base, &intake, err);
     worker->completion_pg = worker->intake_pg ? pg_new(worker->base, &completion, err) : NULL;

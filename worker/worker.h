@@ -48,7 +48,7 @@ struct worker {
     /* One connection per duty, so that a slow batch delays no other duty. */
     struct pg *intake_pg;       /* claims */
     struct pg *completion_pg;   /* intent, settle, end, requeue */
-    struct pg *partials_pg;     /* events, late commit */
+    struct pg *partials_pg;     /* events */
     struct claim_store *claims; /* NULL while not registered */
     struct call_store *calls;
     struct event_store *events;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Events of a live run: appended behind its token, in their own connection with late commit. */
+/* Events of a live run: appended behind its token, in their own connection. */
 #ifndef COMMON_MODEL_EVENT_STORE_H
 #define COMMON_MODEL_EVENT_STORE_H
 
