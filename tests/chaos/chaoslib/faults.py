@@ -19,7 +19,7 @@ KINDS = (
     ("freeze", 4, ("worker-1", "worker-2")),
     ("freeze", 1, ("producer-1", "producer-2")),
     ("freeze", 2, ("scheduler-1", "scheduler-2")),
-    ("freeze", 1, ("broker",)),
+    ("freeze", 2, SERVERS),
     ("kill", 3, ("redis",)),
     ("kill", 2, ("broker",)),
     ("wipe", 1, ("broker",)),
@@ -150,8 +150,10 @@ class Faults:
     def heal(self):
         """Everything runs when this returns."""
         self.away.clear()
+        lines = self.stack.command("status", check=False).stdout.splitlines()
+        states = {words[0]: words[1] for words in map(str.split, lines) if words}
         for name in SERVERS + DAEMONS:
-            state = self.stack.state(name)
+            state = states[name]
             if state == "stopped":
                 self.stack.cont(name)
             elif state == "dead":
