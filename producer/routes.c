@@ -182,11 +182,12 @@ static void take_body(struct request_context *context)
     bool is_chunked = http_is_chunked(context->http);
     int64_t len = http_content_length(context->http);
 
-    if (kind == BODY_NONE || kind == BODY_STREAM ||
-        (kind == BODY_OPTIONAL && len <= 0 && !is_chunked))
+    if (kind == BODY_NONE || (kind == BODY_OPTIONAL && len <= 0 && !is_chunked))
         context->route->handler(context);
     else if (len < 0 && !is_chunked)
         reply_error(context->http, "length_required", NULL, "Send a body with a Content-Length");
+    else if (kind == BODY_STREAM)
+        context->route->handler(context);
     else
         read_body(context);
 }

@@ -97,6 +97,16 @@ def test_an_upload_that_breaks_off_keeps_what_was_accepted(api, sql):
     assert sql.value("SELECT count(*) FROM jobs WHERE workflow = %s", workflow) == 100
 
 
+def test_an_upload_without_a_length_is_411(api):
+    """Neither a Content-Length nor chunks: no empty upload, but a client's mistake."""
+    address = urlsplit(api.url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as peer:
+        peer.sendall(f"POST /v1/jobs/bulk HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n"
+                     "content-type: application/x-ndjson\r\nconnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: peer.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 411") and "length_required" in answer, answer
+
+
 def test_answers_stream_while_the_upload_goes_on(api):
     address = urlsplit(api.url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as peer:
