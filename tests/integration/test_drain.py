@@ -21,7 +21,7 @@ def config(tmp_path_factory):
     with open(CONFIG, encoding="utf-8") as file:
         text = file.read()
     path = tmp_path_factory.mktemp("drain") / "nightshift.yaml"
-    path.write_text(text.replace("prices: ../../", f"prices: {folder}/../../") + "drain_ms: 2000\n")
+    path.write_text(text.replace("prices: ../../", f"prices: {folder}/../../").replace("drain_ms: 5000", "drain_ms: 2000"))
     return str(path)
 
 

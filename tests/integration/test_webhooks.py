@@ -180,7 +180,8 @@ def test_the_tenants_own_secret_rotates_too(stack, tenant, admin):
 def test_an_endpoint_can_be_tested_and_a_delivery_sent_again(stack, tenant, admin):
     name = uuid.uuid4().hex
     made = endpoint(admin, tenant.tenant, stack.simulator.hook_url(name))
-    admin.post_json(f"/admin/v1/tenants/{tenant.tenant}/endpoints/{made['id']}/test")
+    # It makes a delivery.
+    admin.post_json(f"/admin/v1/tenants/{tenant.tenant}/endpoints/{made['id']}/test", expect=201)
     (entry,) = deliveries(stack, name)
     assert verify(entry, made["secret"])["type"] == "endpoint.test"
 
