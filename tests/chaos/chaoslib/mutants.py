@@ -106,7 +106,7 @@ def changed_hook(ev):
 def stream_gap(ev):
     for stream in ev.streams:
         deltas = [event for event in stream["events"] if event["name"] == "output.delta"]
-        if len(deltas) > 2:
+        if len(deltas) > 2 and deltas[0]["data"]["attempt"] == deltas[1]["data"]["attempt"]:
             stream["events"].remove(deltas[0])
             return
 
