@@ -141,8 +141,12 @@ class Process:
         self.kill()
 
     def kill(self):
+        """The parent first: it must not see its children die and start others."""
         family = self.family()
-        for pid in family:
+        parent = self.pid()
+        if parent:
+            kill_quietly(parent)
+        for pid in family | self.family():
             kill_quietly(pid)
         wait_until(lambda: not any(stat_alive(pid) for pid in family), 10)
 

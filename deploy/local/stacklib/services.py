@@ -95,7 +95,14 @@ class Postgres(Service):
         return self.stack.state["postgres_home"]
 
     def prepare(self):
+        """As a start after a crash finds it.  The lock file of a killed server goes: its pid may still
+        be there as a zombie that nobody has fetched, and Postgres would take that for alive."""
         state = self.stack.state
+        if "postgres_home" in state and self.process.state() == "dead":
+            try:
+                os.unlink(os.path.join(self.home(), "data", "postmaster.pid"))
+            except FileNotFoundError:
+                pass
         if "postgres_home" not in state:
             state["postgres_home"] = tempfile.mkdtemp(prefix="nightshift-pg-", dir="/tmp")
             account = self.account()
