@@ -67,7 +67,7 @@ class Load:
                 again = self.submit(apis, rng, key, request)
                 if again and again != job:
                     self.other_ids.append((key, job, again))
-            self.is_over.wait(rng.expovariate(1 / 0.08))
+            self.is_over.wait(rng.expovariate(1 / 0.1))
 
     def request(self, rng, key):
         draw, knobs = rng.random() * 100, {}

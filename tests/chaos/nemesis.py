@@ -27,7 +27,8 @@ class Nemesis:
         name = self.order.pop() if self.order else \
             self.rng.choices([t for _, t, _ in TARGETS], [weight for weight, _, _ in TARGETS])[0]
         how = self.rng.choice(next(ways for _, target, ways in TARGETS if target == name))
-        pause = self.rng.uniform(0.1, 9.0 if how == "stop" else 3.0)
+        # A worker may stand still past its lease; for the others moments are enough.
+        pause = self.rng.uniform(0.1, 9.0 if name.startswith("worker") and how == "stop" else 3.0)
         self.count += 1
         self.say(f"{how} {name} for {pause:.1f} s")
         self.stack.command(how, name)
@@ -36,7 +37,7 @@ class Nemesis:
             self.stack.command("cont", name)
         else:
             self.stack.restart(name)
-        wait(self.rng.uniform(0.1, 2.0))
+        wait(self.rng.uniform(0.1, 1.0))
 
     def heal(self):
         for _, name, _ in TARGETS:
