@@ -18,8 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -186,14 +189,73 @@ static void log_nothing(const rd_kafka_t *handle, int level, const char *facilit
     (void)handle, (void)level, (void)facility, (void)text;
 }
 
+static int run(const struct broker_args *args, const sigset_t *ends)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_t *handle;
+    char why[256];
+    bool ok;
+
+    rd_kafka_conf_set_log_cb(conf, log_nothing);
+    handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof(why));
+    if (!handle) {
+        rd_kafka_conf_destroy(conf);
+        fprintf(stderr, "nightshift-broker: %s\n", why);
+        return 1;
+    }
+    ok = serve(handle, args, ends);
+    rd_kafka_destroy(handle);
+    return ok ? 0 : 1;
+}
+
+static pid_t start(const struct broker_args *args, const sigset_t *ends)
+{
+    pid_t parent = getpid(), child = fork();
+
+    if (child != 0)
+        return child;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+        _exit(1);
+    exit(run(args, ends));
+}
+
+/* The mock cluster of librdkafka 2.0.2 aborts when a member joins its group again at a bad moment
+ * (rdkafka_mock_cgrp.c: `!member->resp`), as after a worker was killed.  Since it keeps nothing, a
+ * new one on the same port is as good. */
+static int supervise(const struct broker_args *args, const sigset_t *ends)
+{
+    sigset_t heard = *ends;
+    struct timespec rest = {.tv_nsec = 100 * 1000 * 1000};
+    bool is_ending = false;
+    int status, what;
+    pid_t child;
+
+    sigaddset(&heard, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &heard, NULL);
+    child = start(args, ends);
+    while (child > 0) {
+        if (sigwait(&heard, &what) != 0)
+            continue;
+        if (what != SIGCHLD) {
+            is_ending = true;
+            kill(child, SIGTERM);
+        } else if (waitpid(child, &status, WNOHANG) == child) {
+            if (WIFEXITED(status) || is_ending)
+                return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+            fprintf(stderr, "nightshift-broker: signal %d ended it; it begins again\n",
+                    WTERMSIG(status));
+            nanosleep(&rest, NULL);
+            child = start(args, ends);
+        }
+    }
+    perror("nightshift-broker: fork");
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static struct broker_args args;
-    rd_kafka_conf_t *conf;
-    rd_kafka_t *handle;
-    char why[256];
     sigset_t ends;
-    bool ok;
 
     if (!args_parse(argc, argv, &args))
         return usage();
@@ -202,15 +264,6 @@ int main(int argc, char **argv)
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
     sigprocmask(SIG_BLOCK, &ends, NULL);
-    conf = rd_kafka_conf_new();
-    rd_kafka_conf_set_log_cb(conf, log_nothing);
-    handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof(why));
-    if (!handle) {
-        rd_kafka_conf_destroy(conf);
-        fprintf(stderr, "nightshift-broker: %s\n", why);
-        return 1;
-    }
-    ok = serve(handle, &args, &ends);
-    rd_kafka_destroy(handle);
-    return ok ? 0 : 1;
+    /* Without a port of its own it could not come back where it was. */
+    return args.port ? supervise(&args, &ends) : run(&args, &ends);
 }

@@ -76,10 +76,10 @@ def test_resuming_at_every_cursor_gives_the_rest(api, other_producer):
 def test_a_stream_that_is_dropped_and_resumed_at_random_misses_nothing(stack, api, simulator):
     """Twenty drops while the text is coming, from producer to producer."""
     random.seed(4)
-    job = api.submit(chat(tokens=400, rate=100, unicode=1))
+    job = api.submit(chat(tokens=600, rate=100, unicode=1))
     seen, cursor, drops = [], None, 0
     while not seen or not seen[-1].name.startswith("job.") or seen[-1].name in ("job.queued", "job.started"):
-        patience = random.randint(1, 10) if drops < 20 else 10 ** 9
+        patience = random.randint(1, 4) if drops < 20 else 10 ** 9
         with stack.api(producer=drops % 2).events(job["id"], last_event_id=cursor) as stream:
             for event in stream:
                 seen.append(event)
