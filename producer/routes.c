@@ -181,12 +181,11 @@ static void take_body(struct request_context *context)
     enum body_kind kind = context->route->body;
     bool is_chunked = http_is_chunked(context->http);
     int64_t len = http_content_length(context->http);
+    bool is_without = kind == BODY_NONE || (kind == BODY_OPTIONAL && len <= 0 && !is_chunked);
 
-    if (kind == BODY_NONE || (kind == BODY_OPTIONAL && len <= 0 && !is_chunked))
-        context->route->handler(context);
-    else if (len < 0 && !is_chunked)
+    if (!is_without && len < 0 && !is_chunked)
         reply_error(context->http, "length_required", NULL, "Send a body with a Content-Length");
-    else if (kind == BODY_STREAM)
+    else if (is_without || kind == BODY_STREAM)
         context->route->handler(context);
     else
         read_body(context);

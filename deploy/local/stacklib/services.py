@@ -95,14 +95,14 @@ class Postgres(Service):
         return self.stack.state["postgres_home"]
 
     def prepare(self):
-        """As a start after a crash finds it.  The lock file of a killed server goes: its pid may still
+        """As a start after a crash finds it.  The lock files of a killed server go: its pid may still
         be there as a zombie that nobody has fetched, and Postgres would take that for alive."""
         state = self.stack.state
         if "postgres_home" in state and self.process.state() == "dead":
-            try:
-                os.unlink(os.path.join(self.home(), "data", "postmaster.pid"))
-            except FileNotFoundError:
-                pass
+            for path in (os.path.join("data", "postmaster.pid"),
+                         f".s.PGSQL.{self.stack.port('postgres')}.lock"):
+                if os.path.exists(os.path.join(self.home(), path)):
+                    os.unlink(os.path.join(self.home(), path))
         if "postgres_home" not in state:
             state["postgres_home"] = tempfile.mkdtemp(prefix="nightshift-pg-", dir="/tmp")
             account = self.account()
