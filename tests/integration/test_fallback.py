@@ -125,16 +125,16 @@ def test_timeout_s_ends_a_call_that_goes_on_for_ever(stack):
     assert rows[0]["state"] == "unknown" and watch.seconds < 15
 
 
-def test_a_stream_without_done_is_complete_when_the_reason_came(stack):
-    """The finish reason and the end of HTTP are there; [DONE] alone is missing."""
+def test_a_stream_without_done_is_never_complete(stack):
+    """The finish reason and the end of HTTP are there; [DONE] alone is missing (design: promise 8)."""
     request = chat(tokens=6, fault="no_done", model="single")
     job, rows, calls = run(stack, request, max_attempts=2)
-    # A stream counts as complete only with the end marker and the reason (design: promise 8).
-    assert job["state"] in ("succeeded", "failed")
-    if job["state"] == "failed":
-        assert job["error"]["type"] == "protocol"
-        assert job["partial"]["text"]
-    assert len(rows) == len(calls)
+
+    assert job["state"] == "failed"
+    assert job["error"]["type"] == "protocol"
+    assert job["partial"]["text"]
+    assert job["attempts"] == 2
+    assert len(rows) == len(calls) == 2
 
 
 def test_missing_usage_is_settled_at_an_upper_bound(stack):
