@@ -71,6 +71,7 @@ static void exec_quietly(const struct kafka_fixture *fixture, const char *const 
     char path[KAFKA_FIXTURE_PATH_MAX + 16];
     int fd;
 
+    setpgid(0, 0); /* a broker is a parent and a child: both hear of a signal */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     snprintf(path, sizeof(path), "%s/log", fixture->dir);
     fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -108,6 +109,7 @@ static bool spawn(struct kafka_fixture *fixture, struct err *err)
         return err_set(err, "fork: %s", strerror(errno));
     if (fixture->pid == 0)
         exec_quietly(fixture, args);
+    setpgid(fixture->pid, fixture->pid); /* whoever comes first */
     return true;
 }
 
@@ -134,8 +136,13 @@ bool kafka_fixture_start(struct kafka_fixture *fixture, enum kafka_profile profi
 
 void kafka_fixture_signal(const struct kafka_fixture *fixture, int number)
 {
-    if (fixture->pid > 0)
-        kill(fixture->pid, number);
+    if (fixture->pid <= 0)
+        return;
+    kill(-fixture->pid, number);
+    /* A stop takes effect some time after kill() has returned: without this wait the broker may
+     * still answer what is sent to it next. */
+    if (number == SIGSTOP)
+        waitpid(fixture->pid, NULL, WUNTRACED);
 }
 
 void kafka_fixture_kill(struct kafka_fixture *fixture)
