@@ -18,7 +18,8 @@ enum {
 static const struct log_context log_claims = {.component = "claims"};
 
 /* The parts of both claims after `locked` (ord and a queue row); $3 is the worker.  Without its
- * row in workers nothing is claimed: such a run would have nobody to rescue it. */
+ * row in workers nothing is claimed: such a run would have nobody to rescue it.  Columns are named,
+ * never `l.*`: a later migration may give queue one that jobs has, too. */
 #define SQL_NOT_PAUSED_AND_ALIVE                                        \
     "EXISTS (SELECT FROM workers WHERE id = $3::uuid)"                  \
     "  AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"      \
@@ -30,8 +31,10 @@ static const struct log_context log_claims = {.component = "claims"};
     "), gone AS ("                                                                             \
     "    DELETE FROM queue q USING locked l WHERE " SQL_KEYED("q.job", "l.job")                \
     "), facts AS MATERIALIZED ("                                                               \
-    "    SELECT l.*, j.key_id, j.workflow, j.end_user, j.model, j.request, j.max_attempts,"    \
-    "           j.timeout_s, j.max_cost_nano,"                                                 \
+    "    SELECT l.ord, l.job, l.tenant, l.priority, l.run, l.deadline, l.dispatch_seq,"        \
+    "           l.est_tokens, l.calls, l.attempts, l.deferrals, l.crashes, l.started_at,"      \
+    "           l.cancel_requested, l.ready_at, j.key_id, j.workflow, j.end_user, j.model,"    \
+    "           j.request, j.max_attempts, j.timeout_s, j.max_cost_nano,"                      \
     "           CASE WHEN l.calls > 0"                                                         \
     "                THEN (SELECT sum(c.cost_nano)::int8 FROM calls c WHERE c.job = l.job)"    \
     "           END AS spent_nano"                                                             \
