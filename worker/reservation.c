@@ -1,31 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bounds of common/model/worst_case, asked with what the request itself says. */
+/* The bounds of common/model/worst_case for one target. */
 #include "worker/reservation.h"
 
-#include "common/base/json.h"
-#include "common/base/str.h"
 #include "common/model/worst_case.h"
 
-static int64_t member_or(const char *request, size_t len, const char *name, int64_t fallback)
+struct reservation reservation_of(const struct target *target, const struct request_facts *facts)
 {
-    struct json_slice value;
-    int64_t number;
-
-    if (json_member_slice(request, len, name, &value) &&
-        str_to_i64(value.text, value.len, &number) && number > 0)
-        return number;
-    return fallback;
-}
-
-struct reservation reservation_of(const struct target *target, const char *request, size_t len)
-{
-    int64_t asked =
-        member_or(request, len, "max_completion_tokens", member_or(request, len, "max_tokens", 0));
+    int64_t output = worst_case_output_tokens(target, facts->max_output);
 
     return (struct reservation){
-        .input_tokens = worst_case_input_tokens(len),
-        .output_tokens = worst_case_output_tokens(target, asked),
-        .cost_nano = worst_case_nano(target, len, asked),
+        .input_tokens = worst_case_input_bound(target, facts),
+        .output_tokens = output,
+        .cost_nano = worst_case_nano(target, facts),
+        .est_tokens = worst_case_input_tokens((size_t)facts->bytes) + output,
+        .priced = facts->priced,
     };
 }
 

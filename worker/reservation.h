@@ -6,16 +6,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/model/request_facts.h"
 #include "common/model/settings.h"
 
 struct reservation {
-    int64_t input_tokens;
-    int64_t output_tokens;
-    int64_t cost_nano;
+    int64_t input_tokens;  /* at most */
+    int64_t output_tokens; /* at most */
+    int64_t cost_nano;     /* at most */
+    int64_t est_tokens;    /* for tokens per minute: a guess of both */
+    unsigned priced;       /* price-changing fields in use */
 };
 
-/* request is a chat completion request that json_parse accepted. */
-struct reservation reservation_of(const struct target *target, const char *request, size_t len);
+struct reservation reservation_of(const struct target *target, const struct request_facts *facts);
 
 /* Tokens that so many bytes of output can hold at most, for a stream that did not say. */
 int64_t reservation_output(const struct reservation *reservation, int64_t bytes);

@@ -110,6 +110,7 @@ struct run *run_start(struct worker *worker, struct claimed_job *claimed)
     run->deferrals = claimed->deferrals;
     run->spent_nano = claimed->spent_nano;
     begin_facts(run);
+    request_facts_read(claimed->request, claimed->request_len, &run->request_facts);
     run->at = &step_decide;
     run_advance(run); /* ends nothing at once: every end waits for Postgres */
     return run;
@@ -191,7 +192,7 @@ static bool is_over_ceiling(struct run *run, const struct target *target)
 {
     const struct claimed_job *job = run->claimed;
 
-    run->worst = reservation_of(target, job->request, job->request_len);
+    run->worst = reservation_of(target, &run->request_facts);
     return job->max_cost_nano >= 0 && run->worst.cost_nano > job->max_cost_nano - run->spent_nano;
 }
 

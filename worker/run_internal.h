@@ -63,6 +63,7 @@ struct run {
 
     /* The call in hand. */
     int target;
+    struct request_facts request_facts;
     struct reservation worst;
     struct call_intent intent;
     int64_t call_total_ms;

@@ -39,6 +39,21 @@ struct json_slice {
 bool json_member_slice(const char *text, size_t len, const char *name,
                        struct json_slice *out) MUST_CHECK;
 
+/* Is the slice a string whose decoded value is text? */
+bool json_slice_is(const struct json_slice *slice, const char *text) MUST_CHECK;
+
+/* Walks the members of an object ('{') or the elements of an array ('[') of such text without
+ * allocating.  open: false when the slice is something else. */
+struct json_walk {
+    const char *at;
+    const char *end;
+};
+bool json_walk_open(struct json_walk *walk, const struct json_slice *container,
+                    char bracket) MUST_CHECK;
+bool json_walk_member(struct json_walk *walk, struct json_slice *name,
+                      struct json_slice *value) MUST_CHECK;
+bool json_walk_element(struct json_walk *walk, struct json_slice *value) MUST_CHECK;
+
 /* Copies the object `text` with some top-level members replaced, added (at the end) or removed
  * (value NULL); all other bytes stay exactly as they were. */
 struct json_edit {

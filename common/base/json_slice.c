@@ -30,10 +30,20 @@ static const char *skip_space(const char *at, const char *end)
 /* at is the opening quote. */
 static const char *skip_string(const char *at, const char *end)
 {
-    for (at++; at < end && *at != '"'; at++)
-        if (*at == '\\' && at + 1 < end)
-            at++;
-    return at < end ? at + 1 : end;
+    const char *from = at + 1, *quote;
+
+    for (at = from; at < end; at = quote + 1) {
+        size_t slashes = 0;
+
+        quote = memchr(at, '"', (size_t)(end - at));
+        if (!quote)
+            break;
+        while (quote - slashes > from && quote[-1 - (ptrdiff_t)slashes] == '\\')
+            slashes++;
+        if (slashes % 2 == 0)
+            return quote + 1;
+    }
+    return end;
 }
 
 static const char *skip_container(const char *at, const char *end)
@@ -106,19 +116,66 @@ static bool members_next(struct members *it, struct member *out)
     return true;
 }
 
-static bool member_is(const struct member *member, const char *name)
+bool json_slice_is(const struct json_slice *slice, const char *text)
 {
     json_t *decoded;
     bool is_same;
 
-    if (!memchr(member->name.text, '\\', member->name.len))
-        return member->name.len == strlen(name) + 2 &&
-               memcmp(member->name.text + 1, name, member->name.len - 2) == 0;
-    decoded = json_parse(member->name.text, member->name.len, JSON_READ_LENIENT, NULL);
-    is_same = json_is_string(decoded) && strcmp(json_string_value(decoded), name) == 0;
+    if (slice->len < 2 || slice->text[0] != '"')
+        return false;
+    if (!memchr(slice->text, '\\', slice->len))
+        return slice->len == strlen(text) + 2 && memcmp(slice->text + 1, text, slice->len - 2) == 0;
+    decoded = json_parse(slice->text, slice->len, JSON_READ_LENIENT, NULL);
+    is_same = json_is_string(decoded) && strcmp(json_string_value(decoded), text) == 0;
     json_decref(decoded);
     return is_same;
 }
+
+static bool member_is(const struct member *member, const char *name)
+{
+    return json_slice_is(&member->name, name);
+}
+
+/* --- walks ------------------------------------------------------------------------------------ */
+
+bool json_walk_open(struct json_walk *walk, const struct json_slice *container, char bracket)
+{
+    const char *end = container->text + container->len;
+    const char *at = skip_space(container->text, end);
+
+    *walk = (struct json_walk){.at = at + 1, .end = end};
+    return at < end && *at == bracket;
+}
+
+bool json_walk_member(struct json_walk *walk, struct json_slice *name, struct json_slice *value)
+{
+    struct members it = {.at = walk->at, .end = walk->end};
+    struct member member;
+
+    if (!members_next(&it, &member))
+        return false;
+    walk->at = it.at;
+    *name = member.name;
+    *value = member.value;
+    return true;
+}
+
+bool json_walk_element(struct json_walk *walk, struct json_slice *value)
+{
+    const char *at = skip_space(walk->at, walk->end), *value_end;
+
+    if (at == walk->end || *at == ']')
+        return false;
+    value_end = skip_value(at, walk->end);
+    if (value_end == at)
+        return false;
+    *value = slice(at, value_end);
+    at = skip_space(value_end, walk->end);
+    walk->at = at + (at < walk->end && *at == ',');
+    return true;
+}
+
+/* --- members ---------------------------------------------------------------------------------- */
 
 bool json_member_slice(const char *text, size_t len, const char *name, struct json_slice *out)
 {

@@ -103,7 +103,8 @@ static bool read_route(struct reading *reading)
     static const char param[] = "max_cost_usd";
     struct job_new *job = reading->job;
     const struct route *route = NULL;
-    int64_t least = INT64_MAX, tokens;
+    struct request_facts facts;
+    int64_t least, tokens;
     char need[MONEY_TEXT_SIZE];
 
     if (reading->rules->settings) {
@@ -111,17 +112,15 @@ static bool read_route(struct reading *reading)
         if (!route)
             return refuse_model(reading);
     }
+    request_facts_read(job->request, job->request_len, &facts);
+    job->priced = facts.priced;
     tokens = worst_case_input_tokens(job->request_len) +
-             worst_case_output_tokens(route ? &route->targets[0] : NULL, reading->chat.max_output);
+             worst_case_output_tokens(route ? &route->targets[0] : NULL, facts.max_output);
     job->est_tokens = tokens < INT32_MAX ? tokens : INT32_MAX;
+    job->worst_case_nano = route ? worst_case_most_nano(route, &facts) : -1;
     if (!route || job->max_cost_nano < 0)
         return true;
-    for (int i = 0; i < route->target_count; i++) {
-        int64_t cost =
-            worst_case_nano(&route->targets[i], job->request_len, reading->chat.max_output);
-
-        least = cost < least ? cost : least;
-    }
+    least = worst_case_least_nano(route, &facts);
     if (least <= job->max_cost_nano)
         return true;
     money_format(least, need);

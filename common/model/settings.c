@@ -113,12 +113,14 @@ static void print_provider(const struct provider *provider, FILE *out)
 {
     fprintf(out,
             "provider %s: format=%s base_url=%s api_key=%s connect_ms=%lld first_byte_ms=%lld "
-            "idle_ms=%lld total_ms=%lld max_concurrency=%d prices=%s%s\n",
+            "idle_ms=%lld total_ms=%lld max_concurrency=%d requests_per_minute=%lld "
+            "tokens_per_minute=%lld prices=%s%s\n",
             provider->name, provider->format, provider->base_url,
             *provider->api_key ? "***" : "none", (long long)provider->connect_ms,
             (long long)provider->first_byte_ms, (long long)provider->idle_ms,
-            (long long)provider->total_ms, provider->max_concurrency, provider->prices,
-            provider->is_free ? " free" : "");
+            (long long)provider->total_ms, provider->max_concurrency,
+            (long long)provider->requests_per_minute, (long long)provider->tokens_per_minute,
+            provider->prices, provider->is_free ? " free" : "");
 }
 
 static void print_target(const struct route *route, int index, FILE *out)

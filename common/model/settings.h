@@ -20,8 +20,11 @@ struct provider {
     char *base_url; /* without trailing slash */
     char *api_key;  /* resolved secret; "" when none */
     int64_t connect_ms, first_byte_ms, idle_ms, total_ms;
-    int max_concurrency; /* of the whole daemon on this machine; 0: no limit */
-    char *prices;        /* its name in the price table */
+    /* Of the account, shared by the whole fleet; 0: no limit. */
+    int max_concurrency;
+    int64_t requests_per_minute;
+    int64_t tokens_per_minute;
+    char *prices; /* its name in the price table */
     bool is_free;
 };
 
@@ -32,6 +35,7 @@ struct target {
     struct price price;
     int64_t context_tokens;    /* 0: unknown */
     int64_t max_output_tokens; /* the model's own maximum; 0: unknown */
+    unsigned priced_fields;    /* bit per enum priced_field that the price tells of */
 };
 
 struct route {

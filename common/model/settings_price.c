@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "common/base/json.h"
+#include "common/base/str.h"
+#include "common/model/request_facts.h"
 #include "common/model/settings_read.h"
 
 enum { TOKENS_MAX = 1000000000 };
@@ -59,6 +61,39 @@ static bool read_money(const struct section *model, const char *name, int64_t *o
                           "expected US dollars with at most nine places, 0 or more, got %s", got);
 }
 
+/* Which of the price-changing fields of a request the price accounts for. */
+static bool read_priced_fields(const struct section *model, unsigned *out)
+{
+    static const char list[] = "priced_fields";
+    const json_t *value = json_object_get(model->object, list), *item;
+    const char *names[PRICED_FIELD_COUNT], *nearest;
+    size_t index;
+
+    if (!value || json_is_null(value))
+        return true;
+    if (!json_is_array(value))
+        return section_refuse(model, list, "expected a list of names of request fields");
+    for (int field = 0; field < PRICED_FIELD_COUNT; field++)
+        names[field] = priced_field_name((enum priced_field)field);
+    json_array_foreach(value, index, item)
+    {
+        unsigned before = *out;
+
+        for (int field = 0; json_is_string(item) && field < PRICED_FIELD_COUNT; field++)
+            if (strcmp(json_string_value(item), names[field]) == 0)
+                *out |= 1u << field;
+        if (*out != before)
+            continue;
+        nearest = json_is_string(item)
+                      ? str_nearest(json_string_value(item), names, PRICED_FIELD_COUNT)
+                      : NULL;
+        return section_refuse(model, list, "expected request fields, each once%s%s%s",
+                              nearest ? " (did you mean " : "", nearest ? nearest : "",
+                              nearest ? "?)" : "");
+    }
+    return true;
+}
+
 static bool read_model(const struct section *model, struct target *target, bool *has_price)
 {
     int64_t input, cached, output;
@@ -67,7 +102,8 @@ static bool read_model(const struct section *model, struct target *target, bool 
         !read_money(model, "cached_input_per_mtok", &cached) ||
         !read_money(model, "output_per_mtok", &output) ||
         !section_number(model, "context_tokens", 0, TOKENS_MAX, &target->context_tokens) ||
-        !section_number(model, "max_output_tokens", 0, TOKENS_MAX, &target->max_output_tokens))
+        !section_number(model, "max_output_tokens", 0, TOKENS_MAX, &target->max_output_tokens) ||
+        !read_priced_fields(model, &target->priced_fields))
         return false;
     *has_price = input >= 0 && output >= 0;
     if (*has_price)

@@ -13,7 +13,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { CONCURRENCY_MAX = 1000000, API_KEY_MAX = 8192, MODEL_MAX = 256 };
+enum { CONCURRENCY_MAX = 1000000, RATE_MAX = 1000000000, API_KEY_MAX = 8192, MODEL_MAX = 256 };
 
 /* The defaults of `timeouts`. */
 enum { CONNECT_MS = 2000, FIRST_BYTE_MS = 60000, IDLE_MS = 30000, TOTAL_MS = 600000 };
@@ -127,8 +127,15 @@ static bool read_timeouts(const struct section *section, struct provider *provid
 static bool read_provider(const struct section *section, const char *name,
                           struct provider *provider)
 {
-    static const char *const names[] = {"format",   "base_url",        "api_key", "prices",
-                                        "timeouts", "max_concurrency", "free"};
+    static const char *const names[] = {"format",
+                                        "base_url",
+                                        "api_key",
+                                        "prices",
+                                        "timeouts",
+                                        "max_concurrency",
+                                        "requests_per_minute",
+                                        "tokens_per_minute",
+                                        "free"};
     const char *prices = NULL;
     int64_t max_concurrency = 0;
 
@@ -138,6 +145,9 @@ static bool read_provider(const struct section *section, const char *name,
         !read_api_key(section, provider) || !read_timeouts(section, provider) ||
         !section_text(section, "prices", &prices) ||
         !section_number(section, "max_concurrency", 0, CONCURRENCY_MAX, &max_concurrency) ||
+        !section_number(section, "requests_per_minute", 0, RATE_MAX,
+                        &provider->requests_per_minute) ||
+        !section_number(section, "tokens_per_minute", 0, RATE_MAX, &provider->tokens_per_minute) ||
         !section_bool(section, "free", &provider->is_free))
         return false;
     provider->max_concurrency = (int)max_concurrency;

@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Upper-leaning token bounds of a call, and what they cost. */
+/* The bounds of a call's tokens, and what they cost. */
 #include "common/model/worst_case.h"
 
 #include "common/base/money.h"
 #include "common/model/settings.h"
 
-enum { BYTES_PER_TOKEN = 3, OUTPUT_GUESS = 4096 };
+enum {
+    BYTES_PER_TOKEN = 3,
+    OUTPUT_GUESS = 4096,
+    CONTEXT_GUESS = 1048576, /* of a model that does not say: no context in use is larger */
+    /* What providers put around the text. */
+    PER_REQUEST = 16,
+    PER_MESSAGE = 16,
+    PER_TOOL = 64,
+    TOOLS_PREAMBLE = 640,
+};
 
 int64_t worst_case_input_tokens(size_t request_bytes)
 {
@@ -21,8 +30,45 @@ int64_t worst_case_output_tokens(const struct target *target, int64_t asked)
     return target && target->context_tokens > 0 ? target->context_tokens : OUTPUT_GUESS;
 }
 
-int64_t worst_case_nano(const struct target *target, size_t request_bytes, int64_t asked)
+int64_t worst_case_input_bound(const struct target *target, const struct request_facts *facts)
 {
-    return money_cost(&target->price, worst_case_input_tokens(request_bytes), 0,
-                      worst_case_output_tokens(target, asked));
+    int64_t tokens = facts->bytes + PER_REQUEST + facts->messages * PER_MESSAGE +
+                     facts->tools * PER_TOOL + (facts->tools > 0 ? TOOLS_PREAMBLE : 0);
+    int64_t context = target->context_tokens > 0 ? target->context_tokens : CONTEXT_GUESS;
+
+    return facts->has_attachment && context > tokens ? context : tokens;
+}
+
+int64_t worst_case_nano(const struct target *target, const struct request_facts *facts)
+{
+    struct price dearest = target->price;
+
+    if (dearest.cached_input_nano_per_mtok > dearest.input_nano_per_mtok)
+        dearest.input_nano_per_mtok = dearest.cached_input_nano_per_mtok;
+    return money_cost(&dearest, worst_case_input_bound(target, facts), 0,
+                      worst_case_output_tokens(target, facts->max_output));
+}
+
+int64_t worst_case_least_nano(const struct route *route, const struct request_facts *facts)
+{
+    int64_t least = INT64_MAX;
+
+    for (int i = 0; i < route->target_count; i++) {
+        int64_t cost = worst_case_nano(&route->targets[i], facts);
+
+        least = cost < least ? cost : least;
+    }
+    return least;
+}
+
+int64_t worst_case_most_nano(const struct route *route, const struct request_facts *facts)
+{
+    int64_t most = 0;
+
+    for (int i = 0; i < route->target_count; i++) {
+        int64_t cost = worst_case_nano(&route->targets[i], facts);
+
+        most = cost > most ? cost : most;
+    }
+    return most;
 }
