@@ -26,6 +26,12 @@ static const struct log_context log_claims = {.component = "claims"};
     "     AND name = (ARRAY['high', 'normal', 'low'])[q.priority + 1])" \
     "     AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"
 
+/* Of a queue row what a run needs; the labels come with the rest from the job's own row. */
+#define SQL_QUEUE_COLUMNS(q)                                                                 \
+    q "job, " q "tenant, " q "priority, " q "ready_at, " q "deadline, " q "dispatch_seq, " q \
+      "est_tokens, " q "run, " q "calls, " q "attempts, " q "deferrals, " q "crashes, " q    \
+      "started_at, " q "cancel_requested"
+
 #define SQL_CLAIM_LOCKED \
     SQL(                                                                                       \
     "), gone AS ("                                                                             \
@@ -100,7 +106,7 @@ PG_STATEMENT(claim_ticket_statement,
     "    SELECT i.ord, q.*"
     "    FROM (SELECT * FROM input ORDER BY job) AS i"
     "    CROSS JOIN LATERAL ("
-    "        SELECT * FROM queue"
+    "        SELECT " SQL_QUEUE_COLUMNS("") " FROM queue"
     "        WHERE queue.job = i.job"
     "          AND dispatch_seq = i.seq"
     "          AND ready_at <= now()"
@@ -114,7 +120,7 @@ PG_STATEMENT(claim_ticket_statement,
  * the deadline's own index out of the planner's sight.) */
 PG_STATEMENT(claim_dealt_statement,
     "WITH locked AS MATERIALIZED ("
-    "    SELECT 0::int8 AS ord, q.*"
+    "    SELECT 0::int8 AS ord, " SQL_QUEUE_COLUMNS("q.")
     "    FROM queue q"
     "    WHERE q.priority = $1::int4"
     "      AND q.dispatched_at < now() - interval '2 s'"

@@ -328,10 +328,10 @@ static void test_expected_tokens_are_input_and_asked_output(void **state)
 static void test_ceiling_that_fits_one_call_is_taken(void **state)
 {
     struct err err;
-    /* Well under 100 input tokens at $1 and 10 output tokens at $2 per million. */
+    /* Under 160 bytes and overheads at $1 and 10 output tokens at $2 per million. */
     struct job_new *job =
         read_body("{\"request\":{\"model\":\"fast\"," MESSAGES ",\"max_tokens\":10},"
-                  "\"max_cost_usd\":\"0.00012\"}",
+                  "\"max_cost_usd\":\"0.00018\"}",
                   &err);
 
     (void)state;
