@@ -33,7 +33,7 @@ struct scheduler {
      * lost in a crash of the server and is then done again, so it need not wait for the disk. */
     struct pg *feed_pg;   /* feed, lanes, recall, republish */
     struct pg *rescue_pg; /* rescue, deadlines */
-    struct pg *upkeep_pg; /* counts, partitions, retention */
+    struct pg *upkeep_pg; /* counts, usage, partitions, retention */
     struct tasks *tasks;
 
     /* Sends a ticket; whether it arrives is no concern of the feeder's: a dealt row whose ticket is

@@ -16,6 +16,7 @@
 #include "scheduler/rescue.h"
 #include "scheduler/retain.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/usage.h"
 #include "scheduler/webhooks.h"
 
 enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2 };
@@ -28,6 +29,7 @@ const struct task_spec task_table[] = {
     {"deadlines", 500, true, deadlines_run},
     {"rescue", 1000, true, rescue_run},
     {"counts", 1000, true, counts_run},
+    {"usage", 1000, true, usage_run},
     {"partitions", 3600 * 1000, true, partitions_run},
     {"retention", 600 * 1000, true, retention_run},
     {"webhooks", 500, false, webhooks_run},

@@ -6,6 +6,7 @@
 
 #include "common/model/job.h"
 #include "common/model/sql.h"
+#include "common/model/usage_sql.h"
 
 /* Closing events have fixed numbers, see enum event_closing_seq. */
 #define SQL_SEQ_SUPERSEDED "2147418112"
@@ -33,8 +34,9 @@ _Static_assert(SEQ_SUPERSEDED == 2147418112 && SEQ_RETRYING == 2147418113 &&
     " cancel_requested, error_type, error_code, error_message, error_retryable, result,"       \
     " result_sha256, finish_reason"
 
-/* CTEs `closed`, `told`, `owed`, `tallied`: the jobs row finished, the closing event, the webhook
- * rows, the counts.  A terminal state absorbs.  `owed` has a row (job) per delivery. */
+/* CTEs `closed`, `told`, `owed`, `tallied`, `used`: the jobs row finished, the closing event, the
+ * webhook rows, the counts, the usage.  A terminal state absorbs.  `owed` has a row (job) per
+ * delivery. */
 #define END_SQL_CLOSE \
     SQL(                                                                                 \
     "closed AS ("                                                                        \
@@ -58,7 +60,8 @@ _Static_assert(SEQ_SUPERSEDED == 2147418112 && SEQ_RETRYING == 2147418113 &&
     "    WHERE " SQL_KEYED("j.id", "e.job")                                              \
     "      AND j.state IS NULL"                                                          \
     "    RETURNING j.id AS job, j.tenant, 'job.' || j.state AS kind, j.webhook_url,"     \
-    "              j.webhook_events"                                                     \
+    "              j.webhook_events, j.key_id, j.workflow, j.end_user, j.model AS route,"\
+    "              j.started_at, j.ended_at, j.run_at"                                   \
     "), told AS ("                                                                       \
     "    INSERT INTO events (job, run, seq, kind)"                                       \
     "    SELECT job, run, " SQL_SEQ_ENDED ", 'job.' || state FROM ended"                 \
@@ -86,7 +89,7 @@ _Static_assert(SEQ_SUPERSEDED == 2147418112 && SEQ_RETRYING == 2147418113 &&
     "    CROSS JOIN LATERAL (VALUES (from_state, -1), (ended.state, 1))"                 \
     "        AS s(state, sign)"                                                          \
     "    GROUP BY tenant, priority, s.state"                                             \
-    ")")
+    "), " USAGE_SQL_JOBS)
 
 /* In the SELECT list of a statement with END_SQL_CLOSE: does the job have webhooks to send? */
 #define END_SQL_HAS_DELIVERIES(job) "(" job ") IN (SELECT job FROM owed)"
