@@ -123,13 +123,17 @@ static void test_broken_migration_leaves_no_trace_and_is_named(void **state)
 {
     static const char good[] = "CREATE TABLE half (id int)";
     static const char bad[] = "CREATE TABLE other (id int); SELECT nonsense";
-    struct migration table[4] = {migrations_table[0]};
+    struct migration table[32] = {0};
+    size_t count = 0;
     FILE *nowhere = fopen("/dev/null", "we");
     struct err err;
 
     (void)state;
-    table[1] = (struct migration){"9001_good.sql", good, good + strlen(good)};
-    table[2] = (struct migration){"9002_bad.sql", bad, bad + strlen(bad)};
+    for (; migrations_table[count].name; count++)
+        table[count] = migrations_table[count];
+    assert_true(count + 2 < sizeof(table) / sizeof(table[0]));
+    table[count] = (struct migration){"9001_good.sql", good, good + strlen(good)};
+    table[count + 1] = (struct migration){"9002_bad.sql", bad, bad + strlen(bad)};
     assert_false(migrate_apply(admin, table, nowhere, &err));
     assert_non_null(strstr(err.message, "migrations/9002_bad.sql"));
     assert_non_null(strstr(err.message, "nonsense"));
