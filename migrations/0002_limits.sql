@@ -57,10 +57,15 @@ CREATE FUNCTION budget_windows_at(zone text, at timestamptz,
                                   OUT day date, OUT day_end timestamptz, OUT next_day_end timestamptz,
                                   OUT month date, OUT month_end timestamptz,
                                   OUT next_month_end timestamptz)
-LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
-    day := (at AT TIME ZONE zone)::date;
+    BEGIN
+        day := (at AT TIME ZONE zone)::date;
+    EXCEPTION WHEN invalid_parameter_value THEN         -- a zone that this server has no more
+        zone := 'UTC';
+        day := (at AT TIME ZONE zone)::date;
+    END;
     IF day::timestamp AT TIME ZONE zone > at THEN
         day := day - 1;
     END IF;

@@ -27,7 +27,8 @@ enum {
  * changed: documents of limits, tenants, generations of books, the binding.  A change is known here
  * within a second of its commit.  While Postgres is away the cache stays as it was. */
 struct limit_cache *limit_cache_new(struct event_base *base, struct pg *pg) MUST_CHECK;
-void limit_cache_free(struct limit_cache *cache); /* before its pg */
+/* Before its pg.  Who waits for a poll is told false, from inside this call. */
+void limit_cache_free(struct limit_cache *cache);
 
 /* False until everything was read once (or if it does not fit): until then nobody may be taken for
  * a tenant without limits. */
