@@ -31,7 +31,7 @@ Q := @
 SAY := @printf '  %-6s %s\n'
 endif
 
-LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl zlib
+LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl zlib cjose
 # http-parser ships no pkg-config file in Debian.
 LDLIBS = $(LIBRARIES_LINK) -lhttp_parser -lpthread -lm
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \

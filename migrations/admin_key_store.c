@@ -9,8 +9,15 @@ bool admin_key_insert(struct pg_session *session, const char *name,
                       const uint8_t pepper[API_KEY_PEPPER_SIZE], char text[API_KEY_SIZE],
                       struct err *err)
 {
-    static const char sql[] = "INSERT INTO api_keys (id, tenant, name, scopes, hash)"
-                              " VALUES ($1, NULL, $2, ARRAY['admin'], $3)";
+    static const char sql[] =
+        "WITH made AS ("
+        "    INSERT INTO api_keys (id, tenant, name, scopes, hash)"
+        "    VALUES ($1, NULL, $2, ARRAY['admin'], $3)"
+        "    RETURNING id, name, scopes"
+        ")"
+        "SELECT audit_append('nightshift-migrate', 'key.create', 'key:' || id,"
+        "    json_build_object('after', json_build_object('name', name, 'scopes', scopes))::text) "
+        "FROM made";
     uint8_t hash[API_KEY_HASH_SIZE];
     struct api_key key;
     struct pg_value values[3];

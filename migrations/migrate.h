@@ -19,8 +19,9 @@ bool migrate_apply(struct pg_session *session, const struct migration *table, FI
 bool migrate_status(struct pg_session *session, const struct migration *table, FILE *out,
                     bool *is_current, struct err *err) MUST_CHECK;
 
-/* Gives role what the daemons need and no more: rows of all tables (of `audit` only reading and
- * adding, of `schema_migrations` only reading), sequences and functions.  May be repeated. */
+/* Gives role what the daemons need and no more: rows of all tables (of `audit` and its head only
+ * reading: audit_append() adds; of its checkpoints only reading and adding; of `schema_migrations`
+ * only reading), sequences and functions.  May be repeated. */
 bool migrate_grant(struct pg_session *session, const char *role, struct err *err) MUST_CHECK;
 
 #endif

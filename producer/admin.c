@@ -19,9 +19,39 @@ const char *const admin_event_names[ADMIN_EVENT_COUNT] = {
     "job.expired",   "budget.threshold", "endpoint.test",
 };
 
+bool admin_headers_check(const struct http_request *http, struct err *err)
+{
+    static const char *const names[] = {ADMIN_DATA_CLASS_HEADER, ADMIN_PURPOSE_HEADER};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const char *value = http_header(http, names[i]);
+
+        if (value && !str_is_label(value, strlen(value), JOB_LABEL_MAX))
+            return err_input(err, "invalid_value", names[i],
+                             "%s: expected 1 to %d characters of A-Z, a-z, 0-9 and ._/@:-",
+                             names[i], JOB_LABEL_MAX);
+    }
+    return true;
+}
+
 void admin_actor(const struct request_context *context, char out[ADMIN_ACTOR_SIZE])
 {
-    snprintf(out, ADMIN_ACTOR_SIZE, "key:%s", context->caller.key_id);
+    const char *key_id = context->caller.key_id;
+    struct buf text;
+
+    buf_init(&text, ADMIN_ACTOR_SIZE - 1);
+    buf_printf(&text, "{\"actor\":\"key:%s\"", key_id);
+    admin_put_text(&text, "key_id", key_id);
+    admin_put_text(&text, "address", http_peer(context->http));
+    admin_put_text(&text, "request_id", http_request_id(context->http));
+    admin_put_text(&text, "data_class", http_header(context->http, ADMIN_DATA_CLASS_HEADER));
+    admin_put_text(&text, "purpose", http_header(context->http, ADMIN_PURPOSE_HEADER));
+    buf_putc(&text, '}');
+    if (text.is_broken)
+        snprintf(out, ADMIN_ACTOR_SIZE, "key:%s", key_id);
+    else
+        memcpy(out, text.data, text.len + 1);
+    buf_release(&text);
 }
 
 json_t *admin_body(struct request_context *context, const char *const *names, size_t count)

@@ -12,16 +12,23 @@
 #include "common/model/admin_query.h"
 #include "producer/routes.h"
 
+#define ADMIN_DATA_CLASS_HEADER "x-nightshift-data-class"
+#define ADMIN_PURPOSE_HEADER "x-nightshift-purpose"
+
 /* Names of webhook events. */
 enum { ADMIN_EVENT_COUNT = 6 };
 extern const char *const admin_event_names[ADMIN_EVENT_COUNT];
 
-enum { ADMIN_ACTOR_SIZE = 64, ADMIN_PARAM_MAX = 255, ADMIN_ANSWER_MAX = 64 * 1024 * 1024 };
+enum { ADMIN_ACTOR_SIZE = 1024, ADMIN_PARAM_MAX = 255, ADMIN_ANSWER_MAX = 64 * 1024 * 1024 };
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
-/* Who the audit says it was. */
+/* Who the audit says it was, for audit_append(): key, address and id of the request, and the data
+ * class and purpose that the caller gave in headers. */
 void admin_actor(const struct request_context *context, char out[ADMIN_ACTOR_SIZE]);
+
+/* The two headers are absent, or labels.  False with err: x-nightshift-... is at fault. */
+bool admin_headers_check(const struct http_request *http, struct err *err) MUST_CHECK;
 
 /* The body as an object with no other members than names (count of them).  NULL: the request was
  * answered.  The caller json_decref()s. */

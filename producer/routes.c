@@ -10,6 +10,7 @@
 #include "common/base/buf.h"
 #include "common/io/http_server.h"
 #include "common/io/metrics.h"
+#include "producer/admin.h"
 #include "producer/admin_handlers.h"
 #include "producer/auth.h"
 #include "producer/bulk.h"
@@ -51,6 +52,8 @@ static const struct route_entry routes[] = {
     {"GET", "/admin/v1/deliveries/{id}", SCOPE_ADMIN, BODY_NONE, delivery_get_handle},
     {"POST", "/admin/v1/deliveries/{id}/redeliver", SCOPE_ADMIN, BODY_OPTIONAL,
      delivery_redeliver_handle},
+    {"GET", "/admin/v1/audit", SCOPE_ADMIN, BODY_NONE, audit_list_handle},
+    {"GET", "/admin/v1/audit/verify", SCOPE_ADMIN, BODY_NONE, audit_verify_handle},
     {"GET", "/admin/v1/queues", SCOPE_ADMIN, BODY_NONE, queues_handle},
     {"GET", "/admin/v1/workers", SCOPE_ADMIN, BODY_NONE, workers_handle},
     {"GET", "/admin/v1/providers", SCOPE_ADMIN, BODY_NONE, providers_handle},
@@ -221,13 +224,17 @@ static void take_query(struct request_context *context)
 static void on_authenticated(bool ok, const struct caller *caller, const struct err *err, void *arg)
 {
     struct request_context *context = arg;
+    struct err refusal = {{0}, {0}, {0}};
 
     if (!ok) {
         reply_err(context->http, err);
         return;
     }
     context->caller = *caller;
-    take_query(context);
+    if (context->route->scope == SCOPE_ADMIN && !admin_headers_check(context->http, &refusal))
+        reply_err(context->http, &refusal);
+    else
+        take_query(context);
 }
 
 static void refuse_route(struct http_request *http, const char *allow)

@@ -15,6 +15,7 @@
 #include "common/model/schema_store.h"
 #include "common/model/store.h"
 #include "common/model/webhook_sender.h"
+#include "scheduler/audit.h"
 #include "scheduler/counts.h"
 #include "scheduler/leader.h"
 #include "scheduler/prepare.h"
@@ -176,6 +177,7 @@ static bool start(struct daemon *daemon, struct err *err)
     scheduler->publish = publish;
     store_declare_metrics();
     rescue_declare_metrics();
+    audit_declare_metrics();
     counts_forget();
     if (connect_duties(scheduler, common->database_url, err) &&
         start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err) &&

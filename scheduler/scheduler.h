@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/model/audit_verify.h"
 #include "common/model/topics.h"
 #include "common/model/webhook_options.h"
 #include "scheduler/rescue_rules.h"
@@ -33,7 +34,7 @@ struct scheduler {
      * lost in a crash of the server and is then done again, so it need not wait for the disk. */
     struct pg *feed_pg;   /* feed, lanes, recall, republish */
     struct pg *rescue_pg; /* rescue, deadlines */
-    struct pg *upkeep_pg; /* counts, usage, partitions, retention */
+    struct pg *upkeep_pg; /* counts, usage, partitions, retention, audit */
     struct tasks *tasks;
 
     /* Sends a ticket; whether it arrives is no concern of the feeder's: a dealt row whose ticket is
@@ -45,8 +46,9 @@ struct scheduler {
 
     bool has_paused_tenants; /* as the feeder saw it last */
     struct rescue_memory rescue_memory;
-    int64_t rescue_connected_us; /* since when rescue_pg is */
-    int64_t silence_looked_us;   /* when rescue last looked for silent runs */
+    int64_t rescue_connected_us;          /* since when rescue_pg is */
+    int64_t silence_looked_us;            /* when rescue last looked for silent runs */
+    struct audit_checkpoint audit_sealed; /* the newest of this process's own; seq 0: none */
 };
 
 #endif

@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/io/metrics.h"
 #include "common/model/leader_store.h"
+#include "scheduler/audit.h"
 #include "scheduler/counts.h"
 #include "scheduler/feed.h"
 #include "scheduler/leader.h"
@@ -32,6 +33,7 @@ const struct task_spec task_table[] = {
     {"usage", 1000, true, usage_run},
     {"partitions", 3600 * 1000, true, partitions_run},
     {"retention", 600 * 1000, true, retention_run},
+    {"audit", 10 * 1000, true, audit_run},
     {"webhooks", 500, false, webhooks_run},
 };
 const size_t task_table_count = sizeof(task_table) / sizeof(task_table[0]);

@@ -8,8 +8,11 @@
 
 #include "common/io/pg.h"
 
-/* Every change writes its audit row in its own statement (audit_append in migrations/): who did
- * what to which object.  The detail is JSON without secrets. */
+/* Every change writes its audit row in its own statement, by audit_append(actor, action, object,
+ * detail) of migrations/0004_audit.sql: who did what to which object.  actor is what admin_actor()
+ * of the producer writes (who, key, address and id of the request), or the plain name of a program.
+ * detail is a JSON object without secrets or text of prompts; its members "before" and "after"
+ * become columns of their own. */
 
 enum admin_outcome {
     ADMIN_DONE,

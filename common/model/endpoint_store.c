@@ -25,7 +25,8 @@ PG_STATEMENT(endpoint_create_statement,
     "SELECT e.id IS NOT NULL, " ENDPOINT_COLUMNS ","
     "    CASE WHEN e.id IS NOT NULL THEN"
     "        audit_append($6::text, 'endpoint.create', 'endpoint:' || e.id,"
-    "            json_build_object('tenant', o.id, 'url', e.url, 'events', e.events)::text)"
+    "            json_build_object('tenant', o.id,"
+    "                'after', json_build_object('url', e.url, 'events', e.events))::text)"
     "    END "
     "FROM owner o "
     "LEFT JOIN made e ON true");
@@ -48,10 +49,11 @@ PG_STATEMENT(endpoint_delete_statement,
     "    UPDATE endpoints"
     "    SET deleted_at = now()"
     "    WHERE id = $2::text AND tenant = $1::text AND deleted_at IS NULL"
-    "    RETURNING id, tenant, url"
+    "    RETURNING id, tenant, url, events"
     ")"
     "SELECT true, audit_append($3::text, 'endpoint.delete', 'endpoint:' || id,"
-    "    json_build_object('tenant', tenant, 'url', url)::text) "
+    "    json_build_object('tenant', tenant,"
+    "        'before', json_build_object('url', url, 'events', events))::text) "
     "FROM gone");
 
 PG_STATEMENT(endpoint_rotate_statement,

@@ -22,8 +22,9 @@ PG_STATEMENT(key_create_statement,
     "SELECT k.id IS NOT NULL, " KEY_COLUMNS ","
     "    CASE WHEN k.id IS NOT NULL THEN"
     "        audit_append($7::text, 'key.create', 'key:' || k.id,"
-    "            json_build_object('tenant', o.id, 'name', k.name, 'scopes', k.scopes,"
-    "                              'expires_at', k.expires_at)::text)"
+    "            json_build_object('tenant', o.id,"
+    "                'after', json_build_object('name', k.name, 'scopes', k.scopes,"
+    "                                           'expires_at', k.expires_at))::text)"
     "    END "
     "FROM owner o "
     "LEFT JOIN made k ON true");
@@ -41,10 +42,12 @@ PG_STATEMENT(key_revoke_statement,
     "    UPDATE api_keys"
     "    SET revoked_at = now()"
     "    WHERE id = $1::text AND revoked_at IS NULL"
-    "    RETURNING id, tenant, name"
+    "    RETURNING id, tenant, name, scopes, expires_at"
     ")"
     "SELECT true, audit_append($2::text, 'key.revoke', 'key:' || id,"
-    "    json_build_object('tenant', tenant, 'name', name)::text) "
+    "    json_build_object('tenant', tenant,"
+    "        'before', json_build_object('name', name, 'scopes', scopes,"
+    "                                    'expires_at', expires_at))::text) "
     "FROM revoked");
 
 void key_info_read(const struct admin_reply *reply, int row, struct key_info *out)

@@ -13,7 +13,8 @@ PG_STATEMENT(tenant_create_statement,
     "    ON CONFLICT DO NOTHING"
     "    RETURNING " TENANT_COLUMNS ")"
     "SELECT true, " TENANT_COLUMNS ", audit_append($5::text, 'tenant.create', 'tenant:' || id,"
-    "    json_build_object('name', name, 'weight', weight)::text) "
+    "    json_build_object('after', json_build_object('name', name, 'weight', weight,"
+    "                                                 'disabled', is_disabled))::text) "
     "FROM made");
 
 PG_STATEMENT(tenant_get_statement,

@@ -178,10 +178,16 @@ static void test_app_role_gets_what_it_needs_and_no_more(void **state)
              "UPDATE pauses SET name = 'other'; DELETE FROM pauses;"
              "SELECT nextval('run_tokens'); SELECT * FROM jobs; SELECT * FROM schema_migrations;"
              "SELECT partitions_ensure(current_date + 100, 1);"
-             "INSERT INTO audit VALUES (1, now(), 'a', 'b', 'c', 'd', '', '')");
+             "SELECT audit_append('a', 'b', 'c', '{}');"
+             "INSERT INTO audit_checkpoints VALUES (1, '', now(), '')");
     run(app, "SELECT * FROM jobs; SELECT * FROM audit");
     assert_denied(app, "UPDATE audit SET actor = 'me'");
     assert_denied(app, "DELETE FROM audit");
+    assert_denied(app, "INSERT INTO audit VALUES (9, now(), 'a', 'b', 'c', 'd', '', '')");
+    assert_denied(app, "TRUNCATE audit");
+    assert_denied(app, "UPDATE audit_head SET seq = 0");
+    assert_denied(app, "DELETE FROM audit_checkpoints");
+    assert_denied(app, "UPDATE audit_checkpoints SET seq = 2");
     assert_denied(app, "TRUNCATE jobs");
     assert_denied(app, "UPDATE schema_migrations SET version = 9");
     assert_denied(app, "CREATE TABLE mine (id int)");
