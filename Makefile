@@ -34,6 +34,8 @@ endif
 LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rdkafka openssl zlib cjose
 # http-parser ships no pkg-config file in Debian.
 LDLIBS = $(LIBRARIES_LINK) -lhttp_parser -lpthread -lm
+# Nor does libcsv, which only the command line reads and writes CSV with.
+LDLIBS_CSV := -lcsv
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
   -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wnull-dereference -Wno-overlength-strings -Werror
 CPPFLAGS = -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(LIBRARIES_COMPILE)
@@ -46,13 +48,14 @@ LDFLAGS := $(filter -fsanitize=%,$(CFLAGS_$(FLAVOR)))
 
 SOURCES_common := $(wildcard common/base/*.c common/io/*.c common/model/*.c)
 SOURCES_producer := $(filter-out producer/main.c,$(wildcard producer/*.c))
+SOURCES_cli := $(filter-out producer/cli/main.c,$(wildcard producer/cli/*.c))
 SOURCES_worker := $(filter-out worker/main.c,$(wildcard worker/*.c worker/providers/*.c))
 SOURCES_scheduler := $(filter-out scheduler/main.c,$(wildcard scheduler/*.c))
 SOURCES_migrations := $(filter-out migrations/main.c,$(wildcard migrations/*.c))
 SOURCES_simulator := $(filter-out tests/simulator/main.c,$(wildcard tests/simulator/*.c))
 
 objects = $(patsubst %.c,$(OUT)/%.o,$(1))
-PARTS := common producer worker scheduler simulator migrations
+PARTS := common producer cli worker scheduler simulator migrations
 $(foreach p,$(PARTS),$(eval OBJECTS_$(p) := $(call objects,$(SOURCES_$(p)))))
 OBJECTS_migrations += $(OUT)/migrations/embedded.o
 OBJECTS_producer += $(OUT)/producer/openapi_document.o
@@ -60,6 +63,7 @@ $(foreach p,$(PARTS),$(eval LIB_$(p) := $(OUT)/lib$(p).a))
 
 PROGRAMS := $(foreach p,producer worker scheduler,$(if $(wildcard $(p)/main.c),$(BIN)/nightshift-$(p)))
 PROGRAMS += $(if $(wildcard migrations/main.c),$(BIN)/nightshift-migrate)
+PROGRAMS += $(BIN)/nightshift
 TOOLS := $(if $(wildcard tests/simulator/main.c),$(BIN)/nightshift-simulator)
 TOOLS += $(if $(wildcard deploy/local/broker.c),$(BIN)/nightshift-broker)
 BENCH_LOAD := $(OUT)/bench/load
@@ -132,6 +136,18 @@ $(OUT)/producer/openapi_document.S: producer/openapi.json Makefile
 	$(Q)printf '.section .rodata\n.globl openapi_document, openapi_document_size\nopenapi_document: .incbin "%s"\n1: .balign 8\nopenapi_document_size: .quad 1b - openapi_document\n.section .note.GNU-stack,"",@progbits\n' $< > $@
 $(OUT)/producer/openapi_document.o: $(OUT)/producer/openapi_document.S
 	$(Q)$(CC) -c -o $@ $<
+$(BIN)/nightshift: $(OUT)/producer/cli/main.o $(LIB_cli) $(LIB_common)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(LDLIBS_CSV)
+# Written by the command itself, from its table of commands.
+CLI_PAGES := $(OUT)/share/nightshift.1 $(OUT)/share/nightshift.bash $(OUT)/share/_nightshift
+$(OUT)/share/nightshift.1: CLI_WORDS := man
+$(OUT)/share/nightshift.bash: CLI_WORDS := completion bash
+$(OUT)/share/_nightshift: CLI_WORDS := completion zsh
+$(CLI_PAGES): $(BIN)/nightshift
+	@mkdir -p $(dir $@)
+	$(SAY) TEXT $@
+	$(Q)XDG_CONFIG_HOME=/nonexistent $< $(CLI_WORDS) >$@.new && mv $@.new $@
 $(BIN)/nightshift-migrate: $(OUT)/migrations/main.o $(LIB_migrations) $(LIB_common)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -155,10 +171,10 @@ bench-smoke: all $(BENCH_LOAD) | deps-run
 # Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
 $(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
-$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_migrations) $(LIB_common)
+$(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_cli) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_migrations) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(LDLIBS_CSV) -lcmocka
 # This one prepares every SQL statement there is, so it links every object.
 $(OUT)/tests/test_migrate: LDFLAGS += -Wl,--whole-archive
 $(OUT)/tests/test_migrate: LDLIBS := -Wl,--no-whole-archive $(LDLIBS)
@@ -241,13 +257,17 @@ lint-python:
 	  python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' $$f || exit 1; done
 
 .PHONY: install
-install: programs
-	install -d $(DESTDIR)$(PREFIX)/bin
+install: programs $(CLI_PAGES)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(OUT)/share/nightshift.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(OUT)/share/nightshift.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nightshift
+	install -m 644 $(OUT)/share/_nightshift $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 
 .PHONY: clean
 clean:
-	$(Q)rm -rf build/plain build/asan build/tsan build/fuzz build/lint build/nightshift-* build/libraries.mk
+	$(Q)rm -rf build/plain build/asan build/tsan build/fuzz build/lint build/nightshift build/nightshift-* build/libraries.mk
 
 define HELP
 make               build the programs into build/

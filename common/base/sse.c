@@ -22,6 +22,7 @@ struct sse_reader {
     struct buf line;
     struct buf event;
     struct buf data;
+    char id[SSE_ID_MAX + 1];
     size_t bom_seen; /* bytes of the BOM at the very start; BOM_SIZE: no longer looked for */
     bool has_data;   /* an empty data line is data too */
     bool after_cr;   /* the last line ended in CR: an LF now belongs to it */
@@ -67,6 +68,7 @@ static bool reader_dispatch(struct sse_reader *reader)
 {
     const struct sse_event event = {
         .event = reader->event.len ? reader->event.data : "",
+        .id = reader->id,
         .data = reader->data.len ? reader->data.data : "",
         .data_len = reader->data.len,
     };
@@ -100,6 +102,15 @@ static bool reader_set_event(struct sse_reader *reader, const char *value, size_
     return buf_append(&reader->event, value, len) || reader_out_of_memory(err);
 }
 
+/* As the standard has it, an id with a NUL in it is none. */
+static void reader_set_id(struct sse_reader *reader, const char *value, size_t len)
+{
+    if (len > SSE_ID_MAX || memchr(value, '\0', len))
+        return;
+    memcpy(reader->id, value, len);
+    reader->id[len] = '\0';
+}
+
 static bool name_is(const char *name, size_t len, const char *wanted)
 {
     return len == strlen(wanted) && memcmp(name, wanted, len) == 0;
@@ -121,6 +132,8 @@ static bool reader_line(struct sse_reader *reader, const char *line, size_t len,
         return reader_add_data(reader, value, (size_t)(end - value), err);
     if (name_is(line, name_len, "event"))
         return reader_set_event(reader, value, (size_t)(end - value), err);
+    if (name_is(line, name_len, "id"))
+        reader_set_id(reader, value, (size_t)(end - value));
     return true;
 }
 

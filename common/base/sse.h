@@ -9,10 +9,14 @@
 
 struct buf;
 
-/* One event.  data is NUL-terminated; both live until the callback returns.  event is "" unless the
- * stream named it. */
+/* One event.  data is NUL-terminated; all live until the callback returns.  event is "" unless the
+ * stream named it.  id is the last one that the stream gave, also with an earlier event; "" before
+ * the first, and one over SSE_ID_MAX bytes counts as not given. */
+enum { SSE_ID_MAX = 256 };
+
 struct sse_event {
     const char *event;
+    const char *id;
     const char *data;
     size_t data_len;
 };
@@ -28,8 +32,8 @@ struct sse_reader;
 struct sse_reader *sse_reader_new(size_t max_event, sse_event_fn *on_event, void *arg);
 void sse_reader_free(struct sse_reader *reader);
 
-/* Bytes as they come, cut anywhere.  LF, CRLF and lone CR end lines; a BOM is dropped; comments,
- * id and retry are skipped; an event without data is dropped.  False: an event over the maximum, or
+/* Bytes as they come, cut anywhere.  LF, CRLF and lone CR end lines; a BOM is dropped; comments
+ * and retry are skipped; an event without data is dropped.  False: an event over the maximum, or
  * the callback stopped. */
 bool sse_reader_feed(struct sse_reader *reader, const char *data, size_t len,
                      struct err *err) MUST_CHECK;
