@@ -66,7 +66,7 @@ PROGRAMS += $(if $(wildcard migrations/main.c),$(BIN)/nightshift-migrate)
 PROGRAMS += $(BIN)/nightshift
 TOOLS := $(if $(wildcard tests/simulator/main.c),$(BIN)/nightshift-simulator)
 TOOLS += $(if $(wildcard deploy/local/broker.c),$(BIN)/nightshift-broker)
-BENCH_LOAD := $(OUT)/bench/load
+BENCH_PROGRAMS := $(OUT)/bench/load $(OUT)/bench/bare
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -158,14 +158,14 @@ $(BIN)/nightshift-broker: $(OUT)/deploy/local/broker.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BENCH_LOAD): $(OUT)/tests/bench/load.o $(LIB_common)
+$(OUT)/bench/%: $(OUT)/tests/bench/%.o $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Numbers, not a test: what a job costs beside a direct call of the provider.
 .PHONY: bench-smoke
-bench-smoke: all $(BENCH_LOAD) | deps-run
+bench-smoke: all $(BENCH_PROGRAMS) kafka | deps-run deps-kafka
 	$(Q)tests/bench/smoke
 
 # Unit tests link the very objects that ship, and the servers that some of them start.
