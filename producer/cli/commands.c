@@ -89,6 +89,36 @@ static const struct cli_option replay_options[] = {
     END,
 };
 
+static const struct cli_option batch_options[] = {
+    {.name = "output",
+     .letter = 'o',
+     .value = "FILE",
+     .choices = "FILE",
+     .help = "where results go when all have ended (implies --wait)"},
+    {.name = "wait", .letter = 'w', .help = "wait for the results, to standard output"},
+    {.name = "format",
+     .value = "FORMAT",
+     .choices = "ndjson|csv",
+     .help = "of the input (default: by its name, else ndjson)"},
+    {.name = "csv", .help = "results as comma-separated values instead of NDJSON"},
+    {.name = "model", .letter = 'm', .value = "ROUTE", .help = "where a line names none"},
+    {.name = "template",
+     .letter = 't',
+     .value = "TEXT",
+     .help = "the prompt, with {column} in it (instead of the column `prompt`)"},
+    {.name = "system", .letter = 's', .value = "TEXT", .help = "the system message"},
+    {.name = "max-tokens", .value = "N", .help = "of an answer"},
+    {.name = "workflow", .value = "NAME", .help = "where a line names none"},
+    {.name = "priority",
+     .letter = 'p',
+     .value = "PRIORITY",
+     .choices = PRIORITIES,
+     .help = "where a line says none (low)"},
+    {.name = "name", .value = "NAME", .help = "of this run: another name makes new jobs"},
+    {.name = "quiet", .letter = 'q', .help = "no progress"},
+    END,
+};
+
 static const struct cli_option table_options[] = {CSV, END};
 static const struct cli_option tenants_options[] = {
     {.name = "after", .value = "ID", .help = "go on behind this one"},
@@ -245,6 +275,23 @@ const struct cli_command cli_commands[] = {
      .run = replay_run,
      .options = replay_options,
      .summary = "Run an ended job again, as a new one"},
+    {.name = "batch",
+     .arguments = "FILE",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .argument_choices = "FILE",
+     .run = batch_run,
+     .options = batch_options,
+     .summary = "Run a file of jobs, NDJSON or CSV",
+     .more =
+         "A line of NDJSON is a submit body, or an object with `prompt`.  A CSV file has a "
+         "header;\n"
+         "columns are prompt, system, model, max_tokens, temperature, priority, workflow, user,\n"
+         "purpose, data_class, idempotency_key and metadata.NAME; with --template any.\n"
+         "Results come in the order of the input, one for each line, bad ones included.  With -o\n"
+         "they gather in FILE.partial, which becomes FILE when the last one is there.\n"
+         "After Ctrl-C the same command goes on: each line has an idempotency key made of its\n"
+         "number, its content and --name, so that what was submitted is found, not made again."},
     {.name = "tenants list",
      .arguments = "",
      .run = tenants_list_run,
