@@ -136,11 +136,18 @@ static enum step_result take_intent(struct run *run)
         return STEP_MORE;
     case INTENT_CANCELLED:
         run->is_cancelled = true;
+        book_unsent(run); /* a first try whose answer was lost may have written the row */
         break;
     case INTENT_EXPIRED:
+        book_unsent(run);
         return run_end_as(run, run->is_cancelled ? JOB_CANCELLED : JOB_EXPIRED);
+    case INTENT_STALE_BOOK:
+        book_unsent(run);
+        run->at = &step_settle; /* and then it is admitted anew */
+        return STEP_MORE;
     case INTENT_LOST:
         run->is_lost = true;
+        book_unsent(run);
         break;
     case INTENT_FAILED:
         log_warn(&run->log, "call not begun: its intent is not durable (trying again)");
@@ -188,6 +195,7 @@ static void touch(struct run *run)
     if (now - last < run->intent.silent_s * US_PER_S / 2)
         return;
     run->touched_us = now;
+    run->intent.budget_generation = NULL; /* of no interest any more */
     (void)!call_intent(run->worker->calls, &run->intent, on_touched, NULL);
 }
 

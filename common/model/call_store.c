@@ -7,23 +7,39 @@
 #include "common/model/call_sql.h"
 
 /* The row of the ledger, the run's counters and lease, and the event that announces the call, if
- * the run is live, not cancelled and within its deadline.  A repeat changes nothing more, and its
- * answer is the same: bytes leave only after the answer. */
+ * the run is live, not cancelled and within its deadline, and the tenant's book is still the one
+ * that the money was reserved in: whoever makes it anew waits for us, or we see that it did.  A
+ * repeat changes nothing more, and its answer is the same: bytes leave only after the answer. */
 PG_STATEMENT(call_intent_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int4[], $4::int4[], $5::int4[],"
     "        $6::int4[], $7::int4[], $8::int4[], $9::text[], $10::text[], $11::text[],"
     "        $12::text[], $13::text[], $14::text[], $15::text[], $16::int8[], $17::int8[],"
-    "        $18::int8[], $19::int8[])"
+    "        $18::int8[], $19::int8[], $20::text[], $21::text[], $22::text[])"
     "    WITH ORDINALITY AS input(job, run_token, call, attempts, deferrals, lease_s,"
     "        silent_s, event_seq, tenant, key_id, workflow, end_user, route, provider,"
-    "        model, input_price, cached_price, output_price, reserved_nano, ord)"
+    "        model, input_price, cached_price, output_price, reserved_nano, budget_day,"
+    "        windows, generation, ord)"
+    "), believed AS MATERIALIZED ("
+    "    SELECT i.tenant, b.generation || '.' || k.generation AS generation"
+    "    FROM (SELECT DISTINCT tenant FROM input WHERE generation IS NOT NULL"
+    "          ORDER BY tenant) AS i"
+    "    CROSS JOIN LATERAL (SELECT generation FROM budget_binding FOR SHARE) AS b"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT generation FROM budget_books"
+    "        WHERE budget_books.tenant = i.tenant"
+    "        FOR SHARE"
+    "    ) AS k"
     "), locked AS MATERIALIZED ("
-    "    SELECT i.*, r.run, r.is_go, r.cancel_requested"
-    "    FROM (SELECT * FROM input ORDER BY job) AS i"
+    "    SELECT i.*, r.run, r.is_live AND i.is_believed AS is_go, r.is_live, r.cancel_requested"
+    "    FROM (SELECT *, generation IS NULL"
+    "                    OR (tenant, generation) IN (SELECT tenant, generation FROM believed)"
+    "                    AS is_believed"
+    "          FROM input"
+    "          ORDER BY job) AS i"
     "    CROSS JOIN LATERAL ("
     "        SELECT run, cancel_requested,"
-    "               NOT cancel_requested AND deadline > clock_timestamp() AS is_go"
+    "               NOT cancel_requested AND deadline > clock_timestamp() AS is_live"
     "        FROM runs"
     "        WHERE runs.job = i.job AND runs.run_token = i.run_token"
     "        FOR NO KEY UPDATE"
@@ -42,10 +58,12 @@ PG_STATEMENT(call_intent_statement,
     "), sent AS ("
     "    INSERT INTO calls (job, call, run, tenant, key_id, workflow, end_user, route,"
     "                       provider, model, input_nano_per_mtok, cached_nano_per_mtok,"
-    "                       output_nano_per_mtok, reserved_nano, state, cost_nano)"
+    "                       output_nano_per_mtok, reserved_nano, state, cost_nano, budget_day,"
+    "                       budget_windows, budget_generation)"
     "    SELECT job, call, run, tenant, key_id, workflow, end_user, route, provider,"
     "           model, input_price, cached_price, output_price, reserved_nano, 'sent',"
-    "           reserved_nano"
+    "           reserved_nano, coalesce(budget_day::date, (now() AT TIME ZONE 'UTC')::date),"
+    "           string_to_array(windows, ','), generation"
     "    FROM locked"
     "    WHERE is_go"
     "    ON CONFLICT DO NOTHING"
@@ -57,7 +75,7 @@ PG_STATEMENT(call_intent_statement,
     "    WHERE is_go"
     "    ON CONFLICT DO NOTHING"
     ")"
-    "SELECT ord, is_go, cancel_requested FROM locked");
+    "SELECT ord, is_go, cancel_requested, is_live FROM locked");
 
 /* By the call's own key: a worker that was rescued by mistake still books what it spent.  The
  * counters go by the token.  Every row is answered. */
@@ -94,10 +112,10 @@ struct call_store *call_store_new(struct pg *pg)
 {
     static const struct pg_batch_kind intent_kind = {
         .statement = &call_intent_statement,
-        .column_count = 19,
-        .columns = {PG_UUID, PG_INT8, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_TEXT,
-                    PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT8, PG_INT8,
-                    PG_INT8},
+        .column_count = 22,
+        .columns = {PG_UUID, PG_INT8, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_INT4,
+                    PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8,
+                    PG_INT8, PG_INT8, PG_INT8, PG_TEXT, PG_TEXT, PG_TEXT},
         .key_columns = 1,
         .is_repeatable = true,
         .retry_ms = STORE_RETRY_MS,
@@ -153,6 +171,8 @@ static void on_intent(const struct pg_batch_reply *reply, void *arg)
             outcome = INTENT_GO;
         else if (pg_get_bool(reply->result, reply->row, 2))
             outcome = INTENT_CANCELLED;
+        else if (pg_get_bool(reply->result, reply->row, 3))
+            outcome = INTENT_STALE_BOOK;
         else
             outcome = INTENT_EXPIRED;
         break;
@@ -189,6 +209,9 @@ bool call_intent(struct call_store *store, const struct call_intent *intent, cal
         pg_int8(intent->price.cached_input_nano_per_mtok),
         pg_int8(intent->price.output_nano_per_mtok),
         pg_int8(intent->reserved_nano),
+        pg_text(intent->budget_day),
+        pg_text(intent->budget_windows),
+        pg_text(intent->budget_generation),
     };
     struct intent_wait *wait = malloc(sizeof(*wait));
 

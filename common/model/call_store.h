@@ -37,16 +37,23 @@ struct call_intent {
     const char *provider;
     const char *model;
     struct price price;
-    int64_t reserved_nano; /* the worst case */
+    int64_t reserved_nano;  /* the worst case */
+    const char *budget_day; /* the tenant's own, "2026-11-21"; NULL: UTC's */
+    /* Where a budget applies, else NULL: the windows that were reserved in ("d20261121,t"), and the
+     * generation of the book. */
+    const char *budget_windows;
+    const char *budget_generation;
 };
 
 enum intent_outcome {
-    INTENT_GO,        /* durable: the call may leave */
-    INTENT_CANCELLED, /* the run's cancel flag is set: end it */
-    INTENT_EXPIRED,   /* the job's deadline has passed: end it */
-    INTENT_LOST,      /* the run is not ours any more: forget it */
-    INTENT_FAILED,    /* not durable, or nobody can know: do not call.  Settle as released (does no
-                         harm if the row is not there) and use the next ordinal. */
+    INTENT_GO,         /* durable: the call may leave */
+    INTENT_CANCELLED,  /* the run's cancel flag is set: end it */
+    INTENT_EXPIRED,    /* the job's deadline has passed: end it */
+    INTENT_STALE_BOOK, /* the tenant's book was made anew since the reservation: nothing was
+                          written; release it and reserve again */
+    INTENT_LOST,       /* the run is not ours any more: forget it */
+    INTENT_FAILED,     /* not durable, or nobody can know: do not call.  Settle as released (does no
+                          harm if the row is not there) and use the next ordinal. */
 };
 
 typedef void call_intent_fn(enum intent_outcome outcome, void *arg);

@@ -7,6 +7,7 @@
 
 #include "common/base/log.h"
 #include "common/io/pg_batch.h"
+#include "common/model/gate_sql.h"
 #include "common/model/sql.h"
 #include "common/model/store.h"
 
@@ -20,17 +21,13 @@ static const struct log_context log_claims = {.component = "claims"};
 /* The parts of both claims after `locked` (ord and a queue row); $3 is the worker.  Without its
  * row in workers nothing is claimed: such a run would have nobody to rescue it.  Columns are named,
  * never `l.*`: a later migration may give queue one that jobs has, too. */
-#define SQL_NOT_PAUSED_AND_ALIVE                                        \
-    "EXISTS (SELECT FROM workers WHERE id = $3::uuid)"                  \
-    "  AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"      \
-    "     AND name = (ARRAY['high', 'normal', 'low'])[q.priority + 1])" \
-    "     AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"
-
-/* Of a queue row what a run needs; the labels come with the rest from the job's own row. */
-#define SQL_QUEUE_COLUMNS(q)                                                                 \
-    q "job, " q "tenant, " q "priority, " q "ready_at, " q "deadline, " q "dispatch_seq, " q \
-      "est_tokens, " q "run, " q "calls, " q "attempts, " q "deferrals, " q "crashes, " q    \
-      "started_at, " q "cancel_requested"
+#define SQL_NOT_PAUSED_AND_ALIVE                                                          \
+    "EXISTS (SELECT FROM workers WHERE id = $3::uuid)"                                    \
+    "  AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"                        \
+    "     AND name = (ARRAY['high', 'normal', 'low'])[q.priority + 1])"                   \
+    "     AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"  \
+    "     AND NOT EXISTS (SELECT FROM tenants t WHERE t.id = q.tenant AND t.is_disabled)" \
+    "     AND NOT " GATE_SQL_SHUTS("q")
 
 #define SQL_CLAIM_LOCKED \
     SQL(                                                                                       \
@@ -49,10 +46,12 @@ static const struct log_context log_claims = {.component = "claims"};
     "), taken AS ("                                                                            \
     "    INSERT INTO runs (job, tenant, priority, run, run_token, worker, deadline,"           \
     "                      dispatch_seq, est_tokens, lease_until, calls, attempts, deferrals," \
-    "                      crashes, started_at, cancel_requested)"                             \
+    "                      crashes, started_at, cancel_requested, key_id, workflow,"           \
+    "                      end_user, model)"                                                   \
     "    SELECT job, tenant, priority, run + 1, nextval('run_tokens'), $3::uuid, deadline,"    \
     "           dispatch_seq, est_tokens, now() + (timeout_s + 120) * interval '1 s', calls,"  \
-    "           attempts, deferrals, crashes, coalesce(started_at, now()), cancel_requested"   \
+    "           attempts, deferrals, crashes, coalesce(started_at, now()), cancel_requested,"  \
+    "           key_id, workflow, end_user, model"                                             \
     "    FROM facts"                                                                           \
     "    RETURNING job, run, run_token, started_at"                                            \
     "), tallied AS ("                                                                          \
@@ -106,7 +105,7 @@ PG_STATEMENT(claim_ticket_statement,
     "    SELECT i.ord, q.*"
     "    FROM (SELECT * FROM input ORDER BY job) AS i"
     "    CROSS JOIN LATERAL ("
-    "        SELECT " SQL_QUEUE_COLUMNS("") " FROM queue"
+    "        SELECT * FROM queue"
     "        WHERE queue.job = i.job"
     "          AND dispatch_seq = i.seq"
     "          AND ready_at <= now()"
@@ -120,7 +119,7 @@ PG_STATEMENT(claim_ticket_statement,
  * the deadline's own index out of the planner's sight.) */
 PG_STATEMENT(claim_dealt_statement,
     "WITH locked AS MATERIALIZED ("
-    "    SELECT 0::int8 AS ord, " SQL_QUEUE_COLUMNS("q.")
+    "    SELECT 0::int8 AS ord, q.*"
     "    FROM queue q"
     "    WHERE q.priority = $1::int4"
     "      AND q.dispatched_at < now() - interval '2 s'"

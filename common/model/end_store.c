@@ -5,10 +5,12 @@
 
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/crypto.h"
 #include "common/io/metrics.h"
 #include "common/model/call_sql.h"
 #include "common/model/end_sql.h"
+#include "common/model/gate_sql.h"
 
 enum { END_BATCH_BYTES = 8 * 1024 * 1024 };
 
@@ -28,7 +30,7 @@ static const struct metric jobs_ended = {
     "    FROM (SELECT * FROM input ORDER BY job) AS i"                                    \
     "    CROSS JOIN LATERAL ("                                                            \
     "        SELECT tenant, priority, run, calls, crashes, started_at, cancel_requested," \
-    "               deadline, dispatch_seq, est_tokens"                                   \
+    "               deadline, dispatch_seq, est_tokens, key_id, workflow, end_user, model" \
     "        FROM runs"                                                                   \
     "        WHERE runs.job = i.job AND runs.run_token = i.run_token"                     \
     "        FOR UPDATE"                                                                  \
@@ -67,29 +69,56 @@ PG_STATEMENT(run_end_statement,
     "       " END_SQL_HAS_DELIVERIES("job")
     " FROM locked");
 
-/* Back to the queue with a new dispatch_seq: tickets of before are worthless from here on. */
+/* Back to the queue with a new dispatch_seq: tickets of before are worthless from here on.  Behind
+ * a gate the job keeps its place by its age, and the gate closes for its siblings.  The feeder lets
+ * them through ever faster while nobody is refused; each refusal slows it down again, never below
+ * the pace that is sure to pass. */
 PG_STATEMENT(run_requeue_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::text[], $5::text[],"
-    "        $6::text[], $7::int4[], $8::int4[], $9::int4[], $10::int8[], $11::int4[],"
-    "        $12::text[], $13::int4[], $14::text[], $15::int4[], $16::int4[], $17::int8[],"
-    "        $18::int8[], $19::int8[], $20::bool[], $21::int8[], $22::int4[], $23::int4[],"
-    "        $24::int4[], $25::text[])"
+    "        $6::text[], $7::int4[], $8::int4[], $9::int4[], $10::int8[], $11::text[],"
+    "        $12::text[], $13::int8[], $14::int8[], $15::int8[], $16::int4[], $17::text[],"
+    "        $18::int4[], $19::text[], $20::int4[], $21::int4[], $22::int8[], $23::int8[],"
+    "        $24::int8[], $25::bool[], $26::int8[], $27::int4[], $28::int4[], $29::int4[],"
+    "        $30::text[])"
     "    WITH ORDINALITY AS input(job, run_token, delay_ms, wait_reason, wait_detail, reason,"
-    "        attempts, deferrals, superseded, valid_bytes, " CALL_SQL_COLUMNS ","
+    "        attempts, deferrals, superseded, valid_bytes, gate_kind, gate_name, gate_us,"
+    "        gate_interval_us, gate_most, " CALL_SQL_COLUMNS ","
     "        " CHUNK_SQL_COLUMNS ", ord)"
     "), " SQL_LOCK_RUN
     ", back AS MATERIALIZED ("
-    "    SELECT *, now() + delay_ms * interval '1 ms' AS ready_at"
+    "    SELECT *, now() + delay_ms * interval '1 ms' AS ready_at,"
+    "           CASE WHEN gate_kind IS NULL THEN now() + delay_ms * interval '1 ms'"
+    "                ELSE least(id_time(job), now()) END AS place"
     "    FROM locked"
     "    WHERE NOT cancel_requested"
     "), queued AS ("
     "    INSERT INTO queue (job, tenant, priority, ready_at, deadline, dispatch_seq, est_tokens,"
     "                       wait_reason, wait_detail, run, calls, attempts, deferrals, crashes,"
-    "                       started_at)"
-    "    SELECT job, tenant, priority, ready_at, deadline, dispatch_seq + 1, est_tokens,"
-    "           wait_reason, wait_detail, run, calls, attempts, deferrals, crashes, started_at"
+    "                       started_at, key_id, workflow, end_user, model)"
+    "    SELECT job, tenant, priority, place, deadline, dispatch_seq + 1, est_tokens,"
+    "           wait_reason, wait_detail, run, calls, attempts, deferrals, crashes, started_at,"
+    "           key_id, workflow, end_user, model"
     "    FROM back"
+    "), shut AS ("
+    "    INSERT INTO gates AS g (tenant, kind, name, until, interval_us, most, reason, detail)"
+    "    SELECT tenant, gate_kind, gate_name, now() + max(gate_us) * interval '1 us',"
+    "           max(gate_interval_us), max(gate_most), max(wait_reason), max(wait_detail)"
+    "    FROM back"
+    "    WHERE gate_kind IS NOT NULL"
+    "    GROUP BY tenant, gate_kind, gate_name"
+    "    ORDER BY tenant, gate_kind, gate_name"
+    "    ON CONFLICT (tenant, kind, name) DO UPDATE"
+    "    SET until = greatest(g.until, excluded.until),"
+    "        interval_us = CASE WHEN g.interval_us = 0 THEN excluded.interval_us"
+    "                           ELSE least(g.interval_us * 3 / 2 + 1000, excluded.interval_us)"
+    "                      END,"
+    "        refused_at = excluded.refused_at,"
+    "        most = excluded.most,"
+    "        reason = excluded.reason,"
+    "        detail = excluded.detail,"
+    "        closed_at = CASE WHEN g.until < now() - interval '" GATE_SQL_IDLE "'"
+    "                         THEN clock_timestamp() ELSE g.closed_at END"
     "), " CHUNK_SQL_STORE
     ", superseded AS ("
     "    INSERT INTO events (job, run, seq, kind, attempt, data)"
@@ -183,7 +212,7 @@ void end_count(enum priority priority, enum job_state state)
 
 /* --- the store -------------------------------------------------------------------------------- */
 
-enum { RUN_END_COLUMNS = 12, RUN_REQUEUE_COLUMNS = 10 };
+enum { RUN_END_COLUMNS = 12, RUN_REQUEUE_COLUMNS = 15 };
 
 struct end_store {
     struct pg_batch *ends;
@@ -211,7 +240,7 @@ static const struct pg_batch_kind requeue_kind = {
     .statement = &run_requeue_statement,
     .column_count = RUN_REQUEUE_COLUMNS + CALL_OUTCOME_COLUMNS + EVENT_CHUNK_COLUMNS,
     .columns = {PG_UUID, PG_INT8, PG_INT8, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT4, PG_INT4, PG_INT4,
-                PG_INT8, CALL_TYPES, CHUNK_TYPES},
+                PG_INT8, PG_TEXT, PG_TEXT, PG_INT8, PG_INT8, PG_INT8, CALL_TYPES, CHUNK_TYPES},
     .key_columns = 1,
     .is_repeatable = true,
     .max_bytes = END_BATCH_BYTES,
@@ -343,6 +372,7 @@ bool run_requeue(struct end_store *store, const struct run_requeue *requeue, run
                  void *arg)
 {
     bool is_superseding = requeue->superseded_attempt > 0;
+    const struct shut_gate *gate = requeue->gate;
     struct pg_value values[RUN_REQUEUE_COLUMNS + CALL_OUTCOME_COLUMNS + EVENT_CHUNK_COLUMNS] = {
         pg_uuid(requeue->job),
         pg_int8(requeue->run_token),
@@ -354,6 +384,11 @@ bool run_requeue(struct end_store *store, const struct run_requeue *requeue, run
         pg_int4(requeue->deferrals),
         is_superseding ? pg_int4(requeue->superseded_attempt) : pg_null(PG_INT4),
         is_superseding ? pg_int8(requeue->valid_bytes) : pg_null(PG_INT8),
+        gate ? pg_text(limit_scope_name(gate->kind)) : pg_null(PG_TEXT),
+        gate ? pg_text(gate->name) : pg_null(PG_TEXT),
+        gate ? pg_int8(requeue->delay_ms * US_PER_MS) : pg_null(PG_INT8),
+        gate ? pg_int8(gate->interval_us) : pg_null(PG_INT8),
+        gate && gate->most >= 0 ? pg_int8(gate->most) : pg_null(PG_INT8),
     };
 
     call_outcome_values(requeue->call, values + RUN_REQUEUE_COLUMNS);

@@ -10,6 +10,7 @@
 #include "common/model/call_store.h"
 #include "common/model/event_store.h"
 #include "common/model/job.h"
+#include "common/model/limits.h"
 #include "common/model/store.h"
 
 struct end_store;
@@ -55,12 +56,20 @@ typedef void run_end_fn(const struct end_reply *reply, void *arg);
 bool run_end(struct end_store *store, const struct run_end *end, run_end_fn *done,
              void *arg) MUST_CHECK;
 
+/* A scope of the tenant that closes for the siblings, too, for the requeue's delay_ms. */
+struct shut_gate {
+    enum limit_scope kind;
+    const char *name;    /* "" for the tenant */
+    int64_t interval_us; /* then one job each interval; 0: all at once */
+    int64_t most;        /* of concurrency: calls at once; -1: another limit */
+};
+
 /* A run that gives its job back.  Under a cancel flag it ends cancelled instead. */
 struct run_requeue {
     struct id job;
     int64_t run_token;
     int64_t delay_ms;        /* from the database's now */
-    const char *wait_reason; /* what the job says while it waits: "retry", "rate_limit",
+    const char *wait_reason; /* what the job says while it waits: "retry", "rate_limit", "budget",
                                 "provider"; NULL: nothing but its place (drain) */
     const char *wait_detail; /* or NULL */
     const char *reason;      /* of the job.retrying event: "rate_limited", "drain" */
@@ -68,6 +77,7 @@ struct run_requeue {
     int deferrals;
     int superseded_attempt;          /* an attempt with deltas that is given up; 0: none */
     int64_t valid_bytes;             /* of it */
+    const struct shut_gate *gate;    /* or NULL.  Then the job waits in its place, by its age */
     const struct call_outcome *call; /* or NULL */
     const struct event_chunk *chunk; /* or NULL */
 };

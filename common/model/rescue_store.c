@@ -88,7 +88,8 @@ PG_STATEMENT(rescue_declare_lost_statement,
     "    FROM (SELECT * FROM found ORDER BY job) AS f"                                    \
     "    CROSS JOIN LATERAL ("                                                            \
     "        SELECT job, tenant, priority, run, calls, attempts, deferrals, crashes,"     \
-    "               started_at, cancel_requested, deadline, dispatch_seq, est_tokens"     \
+    "               started_at, cancel_requested, deadline, dispatch_seq, est_tokens,"    \
+    "               key_id, workflow, end_user, model"                                           \
     "        FROM runs"                                                                   \
     "        WHERE runs.job = f.job"                                                      \
     "          AND runs.run_token = f.run_token"                                          \
@@ -129,9 +130,11 @@ PG_STATEMENT(rescue_declare_lost_statement,
     "queued AS ("                                                                             \
     "    INSERT INTO queue (job, tenant, priority, ready_at, deadline, dispatch_seq,"         \
     "                       est_tokens, wait_reason, wait_detail, run, calls, attempts,"      \
-    "                       deferrals, crashes, started_at)"                                  \
+    "                       deferrals, crashes, started_at, key_id, workflow, end_user,"      \
+    "                       model)"                                                           \
     "    SELECT job, tenant, priority, ready, deadline, dispatch_seq + 1, est_tokens,"        \
-    "           'retry', 'worker_lost', run, calls, attempts, deferrals, crashed, started_at" \
+    "           'retry', 'worker_lost', run, calls, attempts, deferrals, crashed, started_at," \
+    "           key_id, workflow, end_user, model"                                            \
     "    FROM locked"                                                                         \
     "    WHERE fate = 'queued'"                                                               \
     "), superseded AS ("                                                                      \

@@ -287,12 +287,13 @@ int fixture_reset(void **state)
 {
     (void)state;
     fixture_worker = id_make(clock_now_us());
-    sql_run("TRUNCATE jobs, queue, runs, workers, counts, events, calls, deliveries, endpoints,"
-            "         pauses, tenants, unreadable_tickets, usage_deltas, usage_cells, usage_totals,"
-            "         usage_hours, usage_days, usage_months, usage_user_hours, usage_user_days,"
-            "         usage_user_months CASCADE;"
-            "INSERT INTO tenants (id, name, webhook_secret) VALUES ('acme', 'Acme', '');"
-            "INSERT INTO workers (id, name, slots) VALUES ('%s', 'w1', 10)",
-            hex(fixture_worker));
+    sql_run(
+        "TRUNCATE jobs, queue, runs, workers, gates, counts, events, calls, deliveries, endpoints,"
+        "         pauses, tenants, unreadable_tickets, usage_deltas, usage_cells, usage_totals,"
+        "         usage_hours, usage_days, usage_months, usage_user_hours, usage_user_days,"
+        "         usage_user_months CASCADE;"
+        "INSERT INTO tenants (id, name, webhook_secret) VALUES ('acme', 'Acme', '');"
+        "INSERT INTO workers (id, name, slots) VALUES ('%s', 'w1', 10)",
+        hex(fixture_worker));
     return 0;
 }
