@@ -92,11 +92,13 @@ CREATE TABLE usage_months (LIKE usage_totals, cell uuid NOT NULL,
 ALTER TABLE usage_days DROP COLUMN hour;
 ALTER TABLE usage_months DROP COLUMN hour;              -- day: the first of the month
 
-CREATE TABLE usage_user_hours (LIKE usage_hours, end_user text NOT NULL,
-                               PRIMARY KEY (tenant, day, hour, end_user, cell)) WITH (fillfactor = 80);
-CREATE TABLE usage_user_days (LIKE usage_days, end_user text NOT NULL,
+-- Users are asked for page by page, in the order of bytes, from all their slices of time.
+CREATE TABLE usage_user_hours (LIKE usage_hours, end_user text COLLATE "C" NOT NULL,
+                               PRIMARY KEY (tenant, day, end_user, hour, cell))
+    WITH (fillfactor = 80);
+CREATE TABLE usage_user_days (LIKE usage_days, end_user text COLLATE "C" NOT NULL,
                               PRIMARY KEY (tenant, day, end_user, cell)) WITH (fillfactor = 80);
-CREATE TABLE usage_user_months (LIKE usage_months, end_user text NOT NULL,
+CREATE TABLE usage_user_months (LIKE usage_months, end_user text COLLATE "C" NOT NULL,
                                 PRIMARY KEY (tenant, day, end_user, cell)) WITH (fillfactor = 80);
 
 -- Deltas. -----------------------------------------------------------------------------------------

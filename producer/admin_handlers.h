@@ -8,6 +8,8 @@
 /* admin_tenants.c */
 route_handler_fn tenant_create_handle, tenant_list_handle, tenant_get_handle, tenant_change_handle,
     tenant_rotate_handle;
+/* usage.c */
+route_handler_fn tenant_usage_handle;
 /* admin_keys.c */
 route_handler_fn key_create_handle, key_list_handle, key_revoke_handle;
 /* admin_endpoints.c */

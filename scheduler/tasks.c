@@ -30,7 +30,7 @@ const struct task_spec task_table[] = {
     {"deadlines", 500, true, deadlines_run},
     {"rescue", 1000, true, rescue_run},
     {"counts", 1000, true, counts_run},
-    {"usage", 1000, true, usage_run},
+    {"usage", 1000, true, usage_fold_run},
     {"partitions", 3600 * 1000, true, partitions_run},
     {"retention", 600 * 1000, true, retention_run},
     {"audit", 10 * 1000, true, audit_run},

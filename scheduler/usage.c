@@ -14,7 +14,7 @@ static void on_folded(const struct pg_reply *reply, void *arg)
     task_end(arg, ok ? NULL : reply, ok && pg_get_int(reply->result, 0, 0) == FOLD_BATCH);
 }
 
-void usage_run(struct task *task)
+void usage_fold_run(struct task *task)
 {
     usage_fold(task->scheduler->upkeep_pg, task->epoch, FOLD_BATCH, on_folded, task);
 }

@@ -5,6 +5,6 @@
 
 #include "scheduler/tasks.h"
 
-void usage_run(struct task *task);
+void usage_fold_run(struct task *task);
 
 #endif

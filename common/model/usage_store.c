@@ -65,14 +65,14 @@ PG_STATEMENT(usage_fold_statement,
     "    ORDER BY 1, 2, 3"
     "    ON CONFLICT (tenant, day, cell)" USAGE_SQL_ADD
     "), user_hours AS ("
-    "    INSERT INTO usage_user_hours AS u (tenant, day, hour, end_user, cell,"
+    "    INSERT INTO usage_user_hours AS u (tenant, day, end_user, hour, cell,"
     "       " USAGE_SQL_COLUMNS ")"
-    "    SELECT tenant, day, hour, end_user, cell,"
+    "    SELECT tenant, day, end_user, hour, cell,"
     "          " USAGE_SQL_SUMS
     "    FROM fine"
     "    GROUP BY 1, 2, 3, 4, 5"
     "    ORDER BY 1, 2, 3, 4, 5"
-    "    ON CONFLICT (tenant, day, hour, end_user, cell)" USAGE_SQL_ADD
+    "    ON CONFLICT (tenant, day, end_user, hour, cell)" USAGE_SQL_ADD
     "), user_days AS ("
     "    INSERT INTO usage_user_days AS u (tenant, day, end_user, cell,"
     "       " USAGE_SQL_COLUMNS ")"
