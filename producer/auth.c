@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cache of judged keys: one lookup per key and 800 ms, however many requests wait for it. */
+/* The cache of judged keys, and of tenants that tokens name: one lookup of each per 800 ms, however
+ * many requests wait for it. */
 #include "producer/auth.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -10,6 +12,8 @@
 #include "common/base/crypto.h"
 #include "common/base/log.h"
 #include "common/base/map.h"
+#include "common/model/jwt.h"
+#include "producer/token.h"
 
 enum {
     ENTRIES_MAX = 20000,
@@ -19,19 +23,22 @@ enum {
 
 static const struct log_context log_auth = {.component = "auth"};
 
-/* A request that waits for its key's row. */
+/* A request that waits for the row of its key, or of its token's tenant. */
 struct waiter {
     struct waiter *next;
     uint8_t hash[API_KEY_HASH_SIZE];
+    bool has_token;
+    struct token_holder holder; /* has_token */
     enum scope scope;
     auth_done_fn *done;
     void *arg;
 };
 
-/* One key id, known or not.  While a lookup is under way the entry stays. */
+/* One key id or tenant, known or not.  While a lookup is under way the entry stays. */
 struct entry {
     struct auth *auth; /* NULL: auth_free was called */
-    char id[API_KEY_ID_LEN + 1];
+    bool is_tenant;
+    char id[JOB_LABEL_MAX + 1];
     struct key_row row;
     int64_t asked_us; /* monotonic: when the lookup that gave row was sent; 0: never */
     int64_t asking_us;
@@ -42,8 +49,9 @@ struct entry {
 
 struct auth {
     struct key_store *keys;
+    struct tokens *tokens;
     uint8_t pepper[API_KEY_PEPPER_SIZE];
-    struct map *entries;
+    struct map *entries; /* by the id, tenants' with a slash in front */
     int waiter_count;
 };
 
@@ -62,6 +70,11 @@ struct auth *auth_new(struct key_store *keys, const uint8_t pepper[API_KEY_PEPPE
     return NULL;
 }
 
+void auth_set_tokens(struct auth *auth, struct tokens *tokens)
+{
+    auth->tokens = tokens;
+}
+
 /* --- judging ---------------------------------------------------------------------------------- */
 
 static unsigned scope_bit(enum scope scope)
@@ -76,7 +89,7 @@ static unsigned scope_bit(enum scope scope)
     return bits[scope];
 }
 
-static bool refuse_scope(const struct key_row *row, enum scope scope, struct err *err)
+static bool refuse_scope(bool is_admin, enum scope scope, struct err *err)
 {
     static const char *const names[] = {
         [SCOPE_NONE] = "",
@@ -85,7 +98,7 @@ static bool refuse_scope(const struct key_row *row, enum scope scope, struct err
         [SCOPE_ADMIN] = "admin",
     };
 
-    if (!*row->tenant && scope != SCOPE_ADMIN)
+    if (is_admin && scope != SCOPE_ADMIN)
         return err_input(err, "missing_scope", "",
                          "This is an admin key: it belongs to no tenant and has no jobs");
     return err_input(err, "missing_scope", "", "The key lacks the scope %s", names[scope]);
@@ -104,7 +117,21 @@ static bool judge(const struct key_row *row, const uint8_t hash[API_KEY_HASH_SIZ
     if (row->is_tenant_disabled)
         return err_input(err, "tenant_disabled", "", "The tenant of this API key is disabled");
     if ((row->scopes & scope_bit(scope)) == 0 || is_admin != (scope == SCOPE_ADMIN))
-        return refuse_scope(row, scope, err);
+        return refuse_scope(!*row->tenant, scope, err);
+    return true;
+}
+
+/* The token itself was judged before; its tenant may be gone or disabled since. */
+static bool judge_tenant(const struct key_row *row, const struct token_holder *holder,
+                         enum scope scope, struct err *err)
+{
+    if (!row->is_valid)
+        return err_input(err, "invalid_key", "",
+                         "The token is not accepted: there is no such tenant");
+    if (row->is_tenant_disabled)
+        return err_input(err, "tenant_disabled", "", "The tenant of this token is disabled");
+    if (scope == SCOPE_ADMIN || (holder->scopes & scope_bit(scope)) == 0)
+        return refuse_scope(false, scope, err);
     return true;
 }
 
@@ -118,20 +145,24 @@ static void touch(struct auth *auth, struct entry *entry)
     key_touch(auth->keys, entry->id);
 }
 
-static void answer(struct entry *entry, const uint8_t hash[API_KEY_HASH_SIZE], enum scope scope,
-                   auth_done_fn *done, void *arg)
+static void answer(struct entry *entry, const struct waiter *who)
 {
     struct caller caller = {{0}, {0}};
     struct err err = {{0}, {0}, {0}};
 
-    if (!judge(&entry->row, hash, scope, &err)) {
-        done(false, NULL, &err, arg);
+    if (who->has_token ? !judge_tenant(&entry->row, &who->holder, who->scope, &err)
+                       : !judge(&entry->row, who->hash, who->scope, &err)) {
+        who->done(false, NULL, &err, who->arg);
         return;
     }
-    touch(entry->auth, entry);
-    memcpy(caller.key_id, entry->id, sizeof(caller.key_id));
-    memcpy(caller.tenant, entry->row.tenant, sizeof(caller.tenant));
-    done(true, &caller, NULL, arg);
+    if (who->has_token) {
+        caller = who->holder.caller;
+    } else {
+        touch(entry->auth, entry);
+        snprintf(caller.key_id, sizeof(caller.key_id), "%.*s", API_KEY_ID_LEN, entry->id);
+        memcpy(caller.tenant, entry->row.tenant, sizeof(caller.tenant));
+    }
+    who->done(true, &caller, NULL, who->arg);
 }
 
 static void answer_unavailable(auth_done_fn *done, void *arg)
@@ -156,7 +187,7 @@ static void answer_waiters(struct entry *entry, bool is_known)
         waiters = waiter->next;
         entry->auth->waiter_count--;
         if (is_known)
-            answer(entry, waiter->hash, waiter->scope, waiter->done, waiter->arg);
+            answer(entry, waiter);
         else
             answer_unavailable(waiter->done, waiter->arg);
         free(waiter);
@@ -198,9 +229,11 @@ static bool drop_stale(const void *key, size_t key_len, void *value, void *arg)
     return true;
 }
 
-static struct entry *entry_get(struct auth *auth, const char *id)
+static struct entry *entry_get(struct auth *auth, const char *id, bool is_tenant)
 {
-    struct entry *entry = map_get(auth->entries, id, API_KEY_ID_LEN);
+    char key[JOB_LABEL_MAX + 2];
+    size_t len = (size_t)snprintf(key, sizeof(key), "%s%s", is_tenant ? "/" : "", id);
+    struct entry *entry = map_get(auth->entries, key, len);
 
     if (entry)
         return entry;
@@ -210,11 +243,18 @@ static struct entry *entry_get(struct auth *auth, const char *id)
     if (!entry)
         return NULL;
     entry->auth = auth;
-    memcpy(entry->id, id, sizeof(entry->id));
-    if (map_put(auth->entries, id, API_KEY_ID_LEN, entry))
+    entry->is_tenant = is_tenant;
+    snprintf(entry->id, sizeof(entry->id), "%s", id);
+    if (map_put(auth->entries, key, len, entry))
         return entry;
     free(entry);
     return NULL;
+}
+
+static bool look_up(struct auth *auth, struct entry *entry)
+{
+    return entry->is_tenant ? key_tenant_find(auth->keys, entry->id, on_found, entry)
+                            : key_find(auth->keys, entry->id, on_found, entry);
 }
 
 /* False: nothing will answer. */
@@ -224,7 +264,7 @@ static bool wait_for(struct auth *auth, struct entry *entry, const struct waiter
 
     if (auth->waiter_count >= WAITERS_MAX)
         return false;
-    if (!entry->is_asking && !key_find(auth->keys, entry->id, on_found, entry))
+    if (!entry->is_asking && !look_up(auth, entry))
         return false;
     if (!entry->is_asking)
         entry->asking_us = clock_monotonic_us();
@@ -237,6 +277,50 @@ static bool wait_for(struct auth *auth, struct entry *entry, const struct waiter
     entry->waiters = waiter;
     auth->waiter_count++;
     return true;
+}
+
+/* Judges who by the row of id, now or when it is there. */
+static void judge_by_row(struct auth *auth, const char *id, const struct waiter *who)
+{
+    struct entry *entry = entry_get(auth, id, who->has_token);
+
+    if (entry && is_fresh(entry, clock_monotonic_us()))
+        answer(entry, who);
+    else if (!entry || !wait_for(auth, entry, who))
+        answer_unavailable(who->done, who->arg);
+}
+
+/* --- tokens ----------------------------------------------------------------------------------- */
+
+struct token_wait {
+    struct auth *auth;
+    struct waiter who;
+};
+
+static void on_token(const struct token_holder *holder, const struct err *err, void *arg)
+{
+    struct token_wait *wait = arg;
+
+    if (holder) {
+        wait->who.has_token = true;
+        wait->who.holder = *holder;
+        judge_by_row(wait->auth, holder->caller.tenant, &wait->who);
+    } else {
+        wait->who.done(false, NULL, err, wait->who.arg);
+    }
+    free(wait);
+}
+
+static void judge_token(struct auth *auth, const char *text, const struct waiter *who)
+{
+    struct token_wait *wait = malloc(sizeof(*wait));
+
+    if (!wait) {
+        answer_unavailable(who->done, who->arg);
+        return;
+    }
+    *wait = (struct token_wait){auth, *who};
+    token_check(auth->tokens, text, on_token, wait);
 }
 
 /* --- the headers ------------------------------------------------------------------------------ */
@@ -260,12 +344,15 @@ void auth_check(struct auth *auth, const char *authorization, const char *x_api_
     const char *text = sent_key(authorization, x_api_key);
     struct err err = {{0}, {0}, {0}};
     struct api_key key;
-    struct entry *entry;
 
     if (!text || !*text) {
         err_input(&err, "missing_key", "",
                   "Send an API key: Authorization: Bearer <key>, or x-api-key: <key>");
         done(false, NULL, &err, arg);
+        return;
+    }
+    if (text != x_api_key && tokens_are_taken(auth->tokens) && jwt_is_like(text)) {
+        judge_token(auth, text, &who);
         return;
     }
     if (!api_key_parse(text, strlen(text), &key)) {
@@ -274,12 +361,8 @@ void auth_check(struct auth *auth, const char *authorization, const char *x_api_
         return;
     }
     api_key_hash(auth->pepper, &key, who.hash);
-    entry = entry_get(auth, key.id);
+    judge_by_row(auth, key.id, &who);
     crypto_wipe(&key, sizeof(key));
-    if (entry && is_fresh(entry, clock_monotonic_us()))
-        answer(entry, who.hash, scope, done, arg);
-    else if (!entry || !wait_for(auth, entry, &who))
-        answer_unavailable(done, arg);
 }
 
 static bool release_entry(const void *key, size_t key_len, void *value, void *arg)

@@ -55,7 +55,7 @@ struct bulk {
     struct http_request *http;
     struct producer *producer;
     char tenant[JOB_LABEL_MAX + 1];
-    char key_id[API_KEY_ID_LEN + 1];
+    char key_id[CALLER_KEY_SIZE];
     struct line_split lines;
     struct buf input; /* came while the window was full */
     struct slot slots[WINDOW];

@@ -11,6 +11,7 @@
 #include "common/io/daemon.h"
 #include "common/io/http_server.h"
 #include "common/model/api_key.h"
+#include "common/model/identity.h"
 #include "common/model/settings.h"
 #include "producer/producer.h"
 
@@ -80,14 +81,21 @@ static bool check(const struct config *config, const void *settings, FILE *out, 
 {
     const struct producer_settings *fresh = settings;
     struct settings *routes = settings_load(config, err);
+    struct identity_settings *identity;
     uint8_t pepper[API_KEY_PEPPER_SIZE];
     bool ok = true;
 
     if (!routes)
         return false;
-    if (out)
+    identity = identity_settings_load(config, err);
+    if (out && identity) {
         settings_print(routes, out);
+        identity_settings_print(identity, out);
+    }
     settings_unref(routes);
+    if (!identity)
+        return false;
+    identity_settings_free(identity);
     /* A file that is only looked at may leave the secrets to another one. */
     if (!fresh->pepper && !out)
         return err_set(err, "secrets.pepper: is required (32 random bytes in base64)");
@@ -188,7 +196,8 @@ int main(int argc, char **argv)
         .stop = stop,
     };
 
-    for (size_t i = 0; i < settings_known_count && spec.known_count < KNOWN_MAX; i++)
+    for (size_t i = 0; i < settings_known_count && spec.known_count < KNOWN_MAX - 1; i++)
         known[spec.known_count++] = settings_known[i];
+    known[spec.known_count++] = identity_known;
     return daemon_main(&spec, argc, argv);
 }

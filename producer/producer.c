@@ -28,6 +28,7 @@
 #include "producer/publish.h"
 #include "producer/routes.h"
 #include "producer/stream.h"
+#include "producer/token.h"
 #include "producer/watch.h"
 
 enum {
@@ -105,6 +106,25 @@ static bool read_configuration(struct producer *producer, struct err *err)
            api_key_pepper_parse(producer->options->pepper, producer->pepper, err);
 }
 
+static struct tokens *make_tokens(struct producer *producer, const struct config *config,
+                                  struct err *err)
+{
+    const struct daemon_settings *common = daemon_common(producer->daemon);
+    const char *const backends[] = {common->database_url, common->redis_url, common->kafka_brokers};
+
+    return tokens_new(producer->base, config, backends, 3, err);
+}
+
+static bool start_auth(struct producer *producer, struct err *err)
+{
+    producer->auth = auth_new(producer->keys, producer->pepper);
+    if (!producer->auth)
+        return err_set(err, "start the check of keys: out of memory");
+    producer->tokens = make_tokens(producer, daemon_config(producer->daemon), err);
+    auth_set_tokens(producer->auth, producer->tokens);
+    return producer->tokens != NULL;
+}
+
 static bool start_server(struct producer *producer, struct err *err)
 {
     int listener = daemon_listener(producer->daemon, 0);
@@ -122,9 +142,6 @@ static bool start_server(struct producer *producer, struct err *err)
     producer->streams = streams_new(producer, err);
     if (!producer->streams)
         return false;
-    producer->auth = auth_new(producer->keys, producer->pepper);
-    if (!producer->auth)
-        return err_set(err, "start the check of keys: out of memory");
     producer->server = http_server_new(producer->base, &options, &listener, 1, err);
     return producer->server != NULL;
 }
@@ -148,7 +165,8 @@ struct producer *producer_start(struct daemon *daemon, struct err *err)
     store_declare_metrics();
     if (read_configuration(producer, err) && connect_duties(producer, common->database_url, err) &&
         open_stores(producer, err) && start_kafka(producer, common, err) &&
-        start_redis(producer, common, err) && start_server(producer, err))
+        start_redis(producer, common, err) && start_auth(producer, err) &&
+        start_server(producer, err))
         return producer;
     producer_free(producer);
     return NULL;
@@ -176,6 +194,7 @@ void producer_free(struct producer *producer)
         pg_free(producer->read_pg);
     if (producer->api_pg)
         pg_free(producer->api_pg);
+    tokens_free(producer->tokens);
     auth_free(producer->auth);
     if (producer->redis)
         redis_free(producer->redis);
@@ -195,18 +214,35 @@ void producer_drain(struct producer *producer)
 
 /* --- in between ------------------------------------------------------------------------------- */
 
+/* The tokens that this configuration wants: the same ones where nothing changed, so that keys
+ * which were fetched go on serving. */
+static struct tokens *reload_tokens(struct producer *producer, const struct config *config,
+                                    struct err *err)
+{
+    if (!tokens_fit(producer->tokens, config))
+        return make_tokens(producer, config, err);
+    tokens_refresh(producer->tokens);
+    return producer->tokens;
+}
+
 void producer_reload(struct producer *producer, const struct config *config,
                      const struct producer_settings *options)
 {
     struct err err = {{0}, {0}, {0}};
     struct settings *fresh = settings_load(config, &err);
     struct webhook_policy policy;
+    struct tokens *tokens = NULL;
 
-    if (fresh && webhook_policy_read(&options->webhooks, &policy, &err)) {
+    if (fresh && webhook_policy_read(&options->webhooks, &policy, &err) &&
+        (tokens = reload_tokens(producer, config, &err))) {
         settings_unref(producer->settings);
         producer->settings = fresh;
         producer->webhooks = policy;
         crypto_wipe(&policy, sizeof(policy));
+        auth_set_tokens(producer->auth, tokens);
+        if (tokens != producer->tokens)
+            tokens_free(producer->tokens);
+        producer->tokens = tokens;
         return;
     }
     log_error(&log_producer, "configuration not taken over: %s", err.message);

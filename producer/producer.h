@@ -24,6 +24,7 @@ struct redis;
 struct settings;
 struct streams;
 struct submit_store;
+struct tokens;
 struct watches;
 
 struct producer_settings {
@@ -61,6 +62,7 @@ struct producer {
     struct publisher *publisher;
     struct streams *streams;
     struct auth *auth;
+    struct tokens *tokens; /* of identity providers */
     struct http_server *server;
     int64_t body_bytes; /* read, or being read, into memory */
     int64_t started_us; /* monotonic */

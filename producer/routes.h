@@ -21,9 +21,11 @@ enum scope {
     SCOPE_ADMIN,      /* "admin", a key of no tenant */
 };
 
+enum { CALLER_KEY_SIZE = 40 };
+
 /* Who is calling; all empty under SCOPE_NONE. */
 struct caller {
-    char key_id[API_KEY_ID_LEN + 1];
+    char key_id[CALLER_KEY_SIZE];   /* "jwt:NAME" for tokens of the identity provider NAME */
     char tenant[JOB_LABEL_MAX + 1]; /* "" for an admin key */
 };
 

@@ -11,6 +11,7 @@
 
 struct key_store {
     struct pg_batch *finds;
+    struct pg_batch *tenants;
     struct pg_batch *touches;
 };
 
@@ -26,6 +27,15 @@ PG_STATEMENT(key_find_statement,
     " FROM input i"
     " JOIN api_keys k ON k.id = i.id"
     " LEFT JOIN tenants t ON t.id = k.tenant");
+
+/* By tenants_pkey.  Columns as above. */
+PG_STATEMENT(key_tenant_find_statement,
+    "WITH input AS MATERIALIZED ("
+    "    SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS input(id, ord)"
+    ")"
+    "SELECT i.ord, true, t.is_disabled, '', t.id, sha256(''), NULL::timestamptz"
+    " FROM input i"
+    " JOIN tenants t ON t.id = i.id");
 
 /* A row locked by somebody (its key is just being revoked) is left alone. */
 PG_STATEMENT(key_touch_statement,
@@ -50,6 +60,16 @@ static const struct pg_batch_kind find_kind = {
     .max_queued = 20000,
 };
 
+static const struct pg_batch_kind tenant_kind = {
+    .statement = &key_tenant_find_statement,
+    .column_count = 1,
+    .columns = {PG_TEXT},
+    .key_columns = 1,
+    .is_repeatable = true,
+    .max_in_flight = 2,
+    .max_queued = 20000,
+};
+
 static const struct pg_batch_kind touch_kind = {
     .statement = &key_touch_statement,
     .column_count = 1,
@@ -66,8 +86,9 @@ struct key_store *key_store_new(struct pg *pg)
     if (!store)
         return NULL;
     store->finds = pg_batch_new(pg, &find_kind, NULL, 0);
+    store->tenants = pg_batch_new(pg, &tenant_kind, NULL, 0);
     store->touches = pg_batch_new(pg, &touch_kind, NULL, 0);
-    if (store->finds && store->touches)
+    if (store->finds && store->tenants && store->touches)
         return store;
     key_store_free(store);
     return NULL;
@@ -79,6 +100,8 @@ void key_store_free(struct key_store *store)
         return;
     if (store->finds)
         pg_batch_free(store->finds);
+    if (store->tenants)
+        pg_batch_free(store->tenants);
     if (store->touches)
         pg_batch_free(store->touches);
     free(store);
@@ -149,18 +172,28 @@ static void on_found(const struct pg_batch_reply *reply, void *arg)
     wait.done(reply->status, reply->status == PG_OK ? &row : NULL, wait.arg);
 }
 
-bool key_find(struct key_store *store, const char *key_id, key_found_fn *done, void *arg)
+static bool find(struct pg_batch *batch, const char *id, key_found_fn *done, void *arg)
 {
-    struct pg_value values[] = {pg_text(key_id)};
+    struct pg_value values[] = {pg_text(id)};
     struct key_wait *wait = malloc(sizeof(*wait));
 
     if (!wait)
         return false;
     *wait = (struct key_wait){.done = done, .arg = arg};
-    if (pg_batch_add(store->finds, values, on_found, wait))
+    if (pg_batch_add(batch, values, on_found, wait))
         return true;
     free(wait);
     return false;
+}
+
+bool key_find(struct key_store *store, const char *key_id, key_found_fn *done, void *arg)
+{
+    return find(store->finds, key_id, done, arg);
+}
+
+bool key_tenant_find(struct key_store *store, const char *tenant, key_found_fn *done, void *arg)
+{
+    return find(store->tenants, tenant, done, arg);
 }
 
 static void on_touched(const struct pg_batch_reply *reply, void *arg)

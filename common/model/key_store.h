@@ -32,6 +32,10 @@ typedef void key_found_fn(enum pg_status status, const struct key_row *row, void
 bool key_find(struct key_store *store, const char *key_id, key_found_fn *done,
               void *arg) MUST_CHECK;
 
+/* The same for a tenant named by a token: is_valid when there is one; without scopes and hash. */
+bool key_tenant_find(struct key_store *store, const char *tenant, key_found_fn *done,
+                     void *arg) MUST_CHECK;
+
 /* Notes that the key was used now; at most once a minute is written.  Nobody waits for it. */
 void key_touch(struct key_store *store, const char *key_id);
 
