@@ -78,4 +78,9 @@ void admin_list_begin(struct buf *out);
 void admin_list_item(struct buf *out); /* the comma between objects, and "{" */
 void admin_list_end(struct buf *out);
 
+/* --- the end ---------------------------------------------------------------------------------- */
+
+/* Forgets jobs that were being woken because their limits changed; after api_pg is gone. */
+void limits_wakings_free(struct producer *producer);
+
 #endif

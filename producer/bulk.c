@@ -330,7 +330,7 @@ static bool submit_line(struct bulk *bulk)
         slot_refuse(slot_take(bulk, 0), &err);
         return true;
     }
-    if (!submit_job(bulk->producer, job, on_submitted, &bulk->slots[next]))
+    if (!submit_job(bulk->producer, job, line->len, on_submitted, &bulk->slots[next]))
         return false;
     slot_take(bulk, line->len);
     bulk->outstanding++;

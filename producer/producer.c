@@ -19,11 +19,13 @@
 #include "common/model/end_store.h"
 #include "common/model/job_store.h"
 #include "common/model/key_store.h"
+#include "common/model/limit_cache.h"
 #include "common/model/schema_store.h"
 #include "common/model/settings.h"
 #include "common/model/store.h"
 #include "common/model/submit_store.h"
 #include "common/model/topics.h"
+#include "producer/admin.h"
 #include "producer/auth.h"
 #include "producer/publish.h"
 #include "producer/routes.h"
@@ -98,6 +100,12 @@ static bool start_redis(struct producer *producer, const struct daemon_settings 
     return producer->watches != NULL;
 }
 
+static bool start_limits(struct producer *producer, struct err *err)
+{
+    producer->limits = limit_cache_new(producer->base, producer->api_pg);
+    return producer->limits || err_set(err, "start the limits: out of memory");
+}
+
 static bool read_configuration(struct producer *producer, struct err *err)
 {
     producer->settings = settings_load(daemon_config(producer->daemon), err);
@@ -132,6 +140,7 @@ static bool start_server(struct producer *producer, struct err *err)
         .limits = {.max_connections = (int)producer->options->max_connections,
                    .max_connections_per_ip = (int)producer->options->max_connections_per_ip},
         .handler = routes_handle,
+        .on_head = routes_head,
         .on_answered = routes_answered,
         .arg = producer,
         .refuse = api_error_write,
@@ -165,8 +174,8 @@ struct producer *producer_start(struct daemon *daemon, struct err *err)
     store_declare_metrics();
     if (read_configuration(producer, err) && connect_duties(producer, common->database_url, err) &&
         open_stores(producer, err) && start_kafka(producer, common, err) &&
-        start_redis(producer, common, err) && start_auth(producer, err) &&
-        start_server(producer, err))
+        start_redis(producer, common, err) && start_limits(producer, err) &&
+        start_auth(producer, err) && start_server(producer, err))
         return producer;
     producer_free(producer);
     return NULL;
@@ -184,6 +193,7 @@ void producer_free(struct producer *producer)
     streams_free(producer->streams);
     if (producer->kafka)
         kafka_producer_free(producer->kafka, FLUSH_MS);
+    limit_cache_free(producer->limits);
     submit_store_free(producer->submits);
     job_store_free(producer->jobs);
     end_store_free(producer->ends);
@@ -195,6 +205,7 @@ void producer_free(struct producer *producer)
     if (producer->api_pg)
         pg_free(producer->api_pg);
     tokens_free(producer->tokens);
+    limits_wakings_free(producer);
     auth_free(producer->auth);
     if (producer->redis)
         redis_free(producer->redis);
@@ -257,6 +268,8 @@ bool producer_is_ready(char *why, size_t size, void *arg)
     if (!pg_is_ready(producer->intake_pg) || !pg_is_ready(producer->read_pg) ||
         !pg_is_ready(producer->api_pg))
         snprintf(why, size, "no connection to the database");
+    else if (!limit_cache_is_ready(producer->limits))
+        snprintf(why, size, "the limits are not known yet");
     else if (!kafka_producer_is_ready(producer->kafka) && age_us < WARM_UP_S * US_PER_S)
         snprintf(why, size, "the topics are not known yet");
     else

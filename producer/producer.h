@@ -18,11 +18,13 @@ struct http_server;
 struct job_store;
 struct kafka_producer;
 struct key_store;
+struct limit_cache;
 struct pg;
 struct publisher;
 struct redis;
 struct settings;
 struct streams;
+struct waking;
 struct submit_store;
 struct tokens;
 struct watches;
@@ -57,6 +59,10 @@ struct producer {
     struct key_store *keys; /* on api_pg */
 
     struct kafka_producer *kafka;
+
+    struct limit_cache *limits; /* on api_pg */
+    struct waking *wakings;     /* jobs made ready after their limits changed (admin_limits.c) */
+
     struct redis *redis;
     struct watches *watches;
     struct publisher *publisher;

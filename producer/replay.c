@@ -21,7 +21,7 @@ static void submit(struct request_context *context, struct job_new *job)
         reply_err(context->http, &err);
         return;
     }
-    if (!submit_job(context->producer, job, submit_reply_to, context))
+    if (!submit_job(context->producer, job, 0, submit_reply_to, context))
         reply_error(context->http, "overloaded", NULL, "Too many jobs are being submitted");
 }
 

@@ -40,6 +40,10 @@ static const struct route_entry routes[] = {
     {"POST", "/admin/v1/tenants/{id}/keys", SCOPE_ADMIN, BODY_JSON, key_create_handle},
     {"GET", "/admin/v1/tenants/{id}/keys", SCOPE_ADMIN, BODY_NONE, key_list_handle},
     {"DELETE", "/admin/v1/keys/{id}", SCOPE_ADMIN, BODY_NONE, key_revoke_handle},
+    {"GET", "/admin/v1/tenants/{id}/limits", SCOPE_ADMIN, BODY_NONE, tenant_limits_get_handle},
+    {"PUT", "/admin/v1/tenants/{id}/limits", SCOPE_ADMIN, BODY_JSON, tenant_limits_put_handle},
+    {"GET", "/admin/v1/keys/{id}/limits", SCOPE_ADMIN, BODY_NONE, key_limits_get_handle},
+    {"PUT", "/admin/v1/keys/{id}/limits", SCOPE_ADMIN, BODY_JSON, key_limits_put_handle},
     {"POST", "/admin/v1/tenants/{id}/endpoints", SCOPE_ADMIN, BODY_JSON, endpoint_create_handle},
     {"GET", "/admin/v1/tenants/{id}/endpoints", SCOPE_ADMIN, BODY_NONE, endpoint_list_handle},
     {"GET", "/admin/v1/tenants/{id}/endpoints/{endpoint}", SCOPE_ADMIN, BODY_NONE,
@@ -271,6 +275,15 @@ void routes_handle(struct http_request *http, void *arg)
         auth_check(producer->auth, http_header(http, "authorization"),
                    http_header(http, "x-api-key"), context->route->scope, on_authenticated,
                    context);
+}
+
+void routes_head(struct http_request *http, void *arg)
+{
+    const struct request_context *context = http_data(http);
+
+    (void)arg;
+    if (context)
+        intake_add_headers(http, &context->meters);
 }
 
 /* --- afterwards ------------------------------------------------------------------------------- */

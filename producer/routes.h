@@ -9,6 +9,7 @@
 #include "common/base/err.h"
 #include "common/model/api_key.h"
 #include "common/model/job.h"
+#include "producer/intake.h"
 
 struct http_request;
 struct producer;
@@ -52,8 +53,9 @@ struct request_context {
                                                          was too long to be anything */
     const char *body;                                 /* BODY_JSON, BODY_OPTIONAL: NUL-terminated */
     size_t body_len;
-    int64_t body_charge; /* counted in producer->body_bytes */
-    void *data;          /* the handler's own */
+    int64_t body_charge;         /* counted in producer->body_bytes */
+    struct intake_meters meters; /* for the headers of the answer */
+    void *data;                  /* the handler's own */
 };
 
 typedef void route_handler_fn(struct request_context *context);
@@ -66,8 +68,9 @@ struct route_entry {
     route_handler_fn *handler;
 };
 
-/* http_server's handler and on_answered; arg is the producer. */
+/* http_server's handler, on_head and on_answered; arg is the producer. */
 void routes_handle(struct http_request *http, void *arg);
+void routes_head(struct http_request *http, void *arg);
 void routes_answered(const struct http_request *http, int status, int64_t duration_us, void *arg);
 
 /* The pure part: finds the entry of a method and path.  NULL with *allow (of ALLOW_SIZE, comma

@@ -67,6 +67,12 @@ static void refuse_away(struct submission *submission)
                    "The database is not there just now: the job was not accepted");
 }
 
+static void finish_refused(struct submission *submission)
+{
+    intake_count_refusal(submission->outcome.err.code);
+    finish(submission);
+}
+
 /* The first submit's answer again, or a refusal that nothing was wrong with then. */
 static void on_key(const struct submit_key_reply *reply, void *arg)
 {
@@ -76,7 +82,7 @@ static void on_key(const struct submit_key_reply *reply, void *arg)
     if (reply->status != PG_OK) {
         refuse_away(submission);
     } else if (!reply->is_found && *submission->outcome.err.code) {
-        finish(submission);
+        finish_refused(submission);
     } else if (!reply->is_found) {
         refuse_for_now(submission, "conflict",
                        "The first submit with this idempotency key was "
@@ -88,8 +94,10 @@ static void on_key(const struct submit_key_reply *reply, void *arg)
     } else {
         if (!submission->has_deadline)
             job->deadline_us = 0;
+        job->worst_case_nano = reply->worst_case_nano;
         job_submit_stamp(job, reply->job);
         err_clear(&submission->outcome.err);
+        submission->outcome.retry_after_s = 0;
         submission->outcome.is_accepted = true;
         submission->outcome.is_replayed = true;
         finish(submission);
@@ -117,6 +125,29 @@ static void on_found(enum pg_status status, bool is_found, void *arg)
                        "The connection to the database was lost: the job may have been accepted");
 }
 
+/* What is over a limit, or out of its time, may have been right when the key was first used: asks
+ * for it then. */
+static void refuse(struct submission *submission)
+{
+    if (submission->job->idempotency_key)
+        find_key(submission);
+    else
+        finish_refused(submission);
+}
+
+static void refuse_full(struct submission *submission, enum limit_scope scope)
+{
+    const struct job_new *job = submission->job;
+    const char *names[] = {"", job->key_id, job->workflow, job->user, job->model};
+    char text[LIMIT_SCOPE_TEXT_SIZE];
+
+    limit_scope_format(scope, names[scope], text);
+    err_input(&submission->outcome.err, "queue_full", "",
+              "As many jobs wait as may: max_queued of %.160s", text);
+    submission->outcome.retry_after_s = RETRY_AFTER_S;
+    refuse(submission);
+}
+
 static void on_stored(const struct submit_reply *reply, void *arg)
 {
     struct submission *submission = arg;
@@ -129,12 +160,18 @@ static void on_stored(const struct submit_reply *reply, void *arg)
             publish_ticket(producer->publisher, job->id, job->tenant, job->priority, 0);
         accept_job(submission);
         break;
+    case SUBMIT_QUEUE_FULL:
+        refuse_full(submission, reply->full);
+        break;
     case SUBMIT_KEY_KNOWN:
         find_key(submission);
         break;
     case SUBMIT_KEY_BUSY:
-        refuse_for_now(submission, "conflict",
-                       "The first submit with this idempotency key is still under way");
+        if (job->idempotency_key)
+            refuse_for_now(submission, "conflict",
+                           "The first submit with this idempotency key is still under way");
+        else
+            refuse_for_now(submission, "unavailable", "Too many submit to this queue just now");
         break;
     case SUBMIT_AWAY:
         refuse_away(submission);
@@ -150,22 +187,28 @@ static void on_stored(const struct submit_reply *reply, void *arg)
     }
 }
 
-static void finish_later(void *arg)
+static bool store(struct submission *submission)
 {
-    finish(arg);
+    int64_t most_queued[LIMIT_SCOPE_COUNT];
+    bool is_capped = intake_queues(submission->producer, submission->job, most_queued);
+
+    return submit_store(submission->producer->submits, submission->job,
+                        is_capped ? most_queued : NULL, on_stored, submission);
 }
 
-/* What depends on the time may have been right when the key was first used: asks for it then. */
-static void refuse_times(struct submission *submission)
+static void refuse_later(void *arg)
 {
-    if (submission->job->idempotency_key &&
-        submit_find_key(submission->producer->submits, submission->job->tenant,
-                        submission->job->idempotency_key, on_key, submission))
-        return;
-    daemon_defer(submission->producer->base, finish_later, submission);
+    refuse(arg);
 }
 
-bool submit_job(struct producer *producer, struct job_new *job, submit_done_fn *done, void *arg)
+/* Without a key nothing is asked any more, and nobody may be told from inside submit_job. */
+static void refuse_now(struct submission *submission)
+{
+    daemon_defer(submission->producer->base, refuse_later, submission);
+}
+
+bool submit_job(struct producer *producer, struct job_new *job, size_t body_bytes,
+                submit_done_fn *done, void *arg)
 {
     struct submission *submission = calloc(1, sizeof(*submission));
     int64_t now_us = clock_db_us();
@@ -179,12 +222,13 @@ bool submit_job(struct producer *producer, struct job_new *job, submit_done_fn *
                                       .has_deadline = job->deadline_us != 0,
                                       .done = done,
                                       .arg = arg};
-    if (!job_submit_judge_times(job, now_us, &submission->outcome.err)) {
-        refuse_times(submission);
+    if (!job_submit_judge_times(job, now_us, &submission->outcome.err) ||
+        !intake_judge(producer, job, body_bytes, &submission->outcome.err)) {
+        refuse_now(submission);
         return true;
     }
     job_submit_stamp(job, id_make(now_us));
-    if (submit_store(producer->submits, job, on_stored, submission))
+    if (store(submission))
         return true;
     job_new_free(job);
     free(submission);
@@ -255,8 +299,12 @@ static void reply_accepted(struct http_request *http, const struct submit_outcom
 
 void submit_reply_to(const struct submit_outcome *outcome, void *arg)
 {
-    struct http_request *http = ((struct request_context *)arg)->http;
+    struct request_context *context = arg;
+    struct http_request *http = context->http;
     const struct err *err = &outcome->err;
+
+    if (outcome->meters.is_known)
+        context->meters = outcome->meters;
 
     if (outcome->is_accepted)
         reply_accepted(http, outcome);
@@ -277,6 +325,6 @@ void submit_handle(struct request_context *context)
         reply_err(context->http, &err);
         return;
     }
-    if (!submit_job(context->producer, job, submit_reply_to, context))
+    if (!submit_job(context->producer, job, context->body_len, submit_reply_to, context))
         reply_error(context->http, "overloaded", NULL, "Too many jobs are being submitted");
 }

@@ -19,17 +19,20 @@ struct submit_outcome {
                     that job_json_submitted gives the same bytes again; borrowed */
     struct err err;    /* else: code, param, message */
     int retry_after_s; /* > 0: refused for now (409, 429, 503); x-should-retry: true */
+    struct intake_meters meters; /* for the headers of the answer */
 };
 
 typedef void submit_done_fn(const struct submit_outcome *outcome, void *arg);
 
 /* Stores a job that job_submit_read made (takes it over; tenant, key_id, idempotency_key and
  * body_hash are set), and sends its ticket when it got the fast lane.  Gives the id, judges what
- * depends on the time (run_at, deadline), and looks the idempotency key up when somebody was there
- * first.  done is called exactly once, never from inside; the caller must outlive it.  False: too
- * much is out (the job is freed, done will not be called): wait for one to end, or answer 503. */
-bool submit_job(struct producer *producer, struct job_new *job, submit_done_fn *done,
-                void *arg) MUST_CHECK;
+ * depends on the time (run_at, deadline) and on limits, and looks the idempotency key up when
+ * somebody was there first: a job that was accepted once is answered whatever is over by now.
+ * body_bytes is what the job came in, 0 for a replay.  done is called exactly once, never from
+ * inside; the caller must outlive it.  False: too much is out (the job is freed, done will not be
+ * called): wait for one to end, or answer 503. */
+bool submit_job(struct producer *producer, struct job_new *job, size_t body_bytes,
+                submit_done_fn *done, void *arg) MUST_CHECK;
 
 /* What job_submit_read needs to know of this process: routes, networks, the time. */
 struct job_rules submit_rules(const struct producer *producer);

@@ -8,7 +8,7 @@
 
 #include "common/io/http_conn.h"
 
-enum { REFUSAL_BODY_MAX = 8 * 1024 };
+enum { REFUSAL_BODY_MAX = 8 * 1024, REFUSAL_FIELDS_MAX = 64 * 1024 };
 
 /* --- the head -----------------------------------------------------------------------------------
  */
@@ -103,6 +103,14 @@ void http_add_header(struct http_request *request, const char *name, const char 
     buf_puts(fields, "\r\n");
 }
 
+static void announce_head(struct http_request *request)
+{
+    const struct http_server_options *options = &request->conn->server->options;
+
+    if (options->on_head)
+        options->on_head(request, options->arg);
+}
+
 /* --- refusals -----------------------------------------------------------------------------------
  */
 
@@ -122,16 +130,27 @@ static void write_refusal(struct http_conn *conn, struct answer_head *head,
     buf_release(&body);
 }
 
-void http_reply_refusal(struct http_conn *conn, const char *id, const struct http_refusal *refusal)
+/* fields: what was added to the answer that is refused; may be NULL. */
+static void write_refusal_with(struct http_conn *conn, const char *id, const struct buf *fields,
+                               const struct http_refusal *refusal)
 {
     struct answer_head head = {.minor = 1, .request_id = id};
-    struct buf retry;
+    struct buf all;
 
-    buf_init(&retry, 64);
-    if (refusal->status == 503 && buf_puts(&retry, "retry-after: 1\r\n"))
-        head.fields = &retry;
+    buf_init(&all, REFUSAL_FIELDS_MAX);
+    if (fields && fields->len > 0)
+        buf_append(&all, fields->data, fields->len);
+    if (refusal->status == 503)
+        buf_puts(&all, "retry-after: 1\r\n");
+    if (all.len > 0)
+        head.fields = &all;
     write_refusal(conn, &head, refusal);
-    buf_release(&retry);
+    buf_release(&all);
+}
+
+void http_reply_refusal(struct http_conn *conn, const char *id, const struct http_refusal *refusal)
+{
+    write_refusal_with(conn, id, NULL, refusal);
 }
 
 void http_reply_instead(struct http_request *request, const struct http_refusal *refusal)
@@ -144,9 +163,10 @@ void http_reply_instead(struct http_request *request, const struct http_refusal 
         request->abort = HTTP_ABORT_FIN; /* half an answer is there: it can only be cut */
         return;
     }
+    announce_head(request);
     request->answer = HTTP_ANSWER_WHOLE;
     request->status = refusal->status;
-    http_reply_refusal(conn, request->id, refusal);
+    write_refusal_with(conn, request->id, &request->fields, refusal);
 }
 
 /* --- whole --------------------------------------------------------------------------------------
@@ -176,6 +196,7 @@ void http_reply(struct http_request *request, int status, const char *content_ty
     assert(!request->is_ended);
     if (!is_lost(request)) {
         assert(request->answer == HTTP_ANSWER_NONE);
+        announce_head(request);
         request->answer = HTTP_ANSWER_WHOLE;
         decide_keep_alive(request);
         write_answer_head(request, status, content_type, is_bodyless(status) ? -1 : (int64_t)len);
@@ -193,6 +214,7 @@ void http_start(struct http_request *request, int status, const char *content_ty
     assert(!request->is_ended && request->answer == HTTP_ANSWER_NONE);
     if (is_lost(request))
         return;
+    announce_head(request);
     request->answer = HTTP_ANSWER_STREAM;
     request->is_bodyless = is_bodyless(status);
     request->is_chunked_out = request->head.minor > 0 && !request->is_bodyless;

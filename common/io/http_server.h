@@ -45,6 +45,9 @@ struct http_server_options {
      * code is of the API's error table.  Required. */
     void (*refuse)(struct buf *body, int status, const char *code, const char *param,
                    const char *message);
+    /* Called before the head of an answer is written (not of a refusal for bad framing): may add
+     * fields.  May be NULL. */
+    void (*on_head)(struct http_request *request, void *arg);
     /* Called when a request has been ended, for metrics and logs; may be NULL.  status is 0 when
      * the client was gone, or dropped, before any answer. */
     void (*on_answered)(const struct http_request *request, int status, int64_t duration_us,

@@ -2,6 +2,8 @@
 /* The SQL of submits: every row of a batch is a whole job, or was there before. */
 #include "common/model/submit_store.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +13,8 @@
 #include "common/model/store.h"
 
 enum {
-    SUBMIT_COLUMNS = 22,
+    SUBMIT_COLUMNS = 24,
+    CAPS_SIZE = 128,
     SUBMIT_BATCH_BYTES = 8 * 1024 * 1024,
     SUBMIT_QUEUED_BYTES = 128 * 1024 * 1024,
     SUBMIT_QUEUED_ROWS = 20000,
@@ -20,38 +23,44 @@ enum {
 static const struct log_context log_submits = {.component = "submits"};
 
 /* The fast lane: a job that may run now, of a tenant with nothing waiting at its priority, with
- * nothing paused, is dealt at once as far as credits go.  Credits come from one row of lanes per
- * priority, whichever no other submit holds: they are a bound, not a right.  Index queue_backlog.
+ * nothing paused and no gate closed, is dealt at once as far as credits go.  Credits come from one
+ * row of lanes per priority, whichever no other submit holds: they are a bound, not a right.  Index
+ * queue_backlog.
  */
-#define SQL_FAST_LANE                                                                     \
-    "ready AS MATERIALIZED ("                                                             \
-    "    SELECT f.id, f.priority,"                                                        \
-    "           row_number() OVER (PARTITION BY f.priority ORDER BY f.id) AS place"       \
-    "    FROM fresh f"                                                                    \
-    "    WHERE f.ready_at <= now()"                                                       \
-    "      AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"                    \
-    "              AND name = (ARRAY['high', 'normal', 'low'])[f.priority + 1])"          \
-    "      AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = f.tenant)" \
-    "      AND NOT EXISTS (SELECT FROM queue q WHERE q.tenant = f.tenant"                 \
-    "              AND q.priority = f.priority AND q.ready_at <= now()"                   \
-    "              AND q.dispatched_at IS NULL)"                                          \
-    "), credit AS MATERIALIZED ("                                                         \
-    "    SELECT w.priority, l.shard, least(l.credits, w.wanted) AS used"                  \
-    "    FROM (SELECT priority, count(*) AS wanted FROM ready GROUP BY priority"          \
-    "          ORDER BY priority) AS w"                                                   \
-    "    CROSS JOIN LATERAL ("                                                            \
-    "        SELECT shard, credits FROM lanes"                                            \
-    "        WHERE lanes.priority = w.priority AND credits > 0 AND expires_at > now()"    \
-    "        ORDER BY credits DESC"                                                       \
-    "        LIMIT 1"                                                                     \
-    "        FOR UPDATE SKIP LOCKED"                                                      \
-    "    ) AS l"                                                                          \
-    "), spent AS ("                                                                       \
-    "    UPDATE lanes SET credits = lanes.credits - c.used FROM credit c"                 \
-    "    WHERE lanes.priority = c.priority AND lanes.shard = c.shard"                     \
-    "), fast AS MATERIALIZED ("                                                           \
-    "    SELECT r.id FROM ready r JOIN credit c ON c.priority = r.priority"               \
-    "    WHERE r.place <= c.used"                                                         \
+#define SQL_FAST_LANE                                                                      \
+    "ready AS MATERIALIZED ("                                                              \
+    "    SELECT f.id, f.priority,"                                                         \
+    "           row_number() OVER (PARTITION BY f.priority ORDER BY f.id) AS place"        \
+    "    FROM fresh f"                                                                     \
+    "    WHERE f.ready_at <= now()"                                                        \
+    "      AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"                     \
+    "              AND name = (ARRAY['high', 'normal', 'low'])[f.priority + 1])"           \
+    "      AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = f.tenant)"  \
+    "      AND NOT EXISTS (SELECT FROM tenants t WHERE t.id = f.tenant AND t.is_disabled)" \
+    "      AND NOT EXISTS (SELECT FROM gates g WHERE g.tenant = f.tenant"                  \
+    "              AND (g.kind, g.name) IN (('tenant', ''), ('key', f.key_id),"            \
+    "                  ('workflow', f.workflow), ('user', f.end_user),"                    \
+    "                  ('model', f.model)))"                                               \
+    "      AND NOT EXISTS (SELECT FROM queue q WHERE q.tenant = f.tenant"                  \
+    "              AND q.priority = f.priority AND q.ready_at <= now()"                    \
+    "              AND q.dispatched_at IS NULL)"                                           \
+    "), credit AS MATERIALIZED ("                                                          \
+    "    SELECT w.priority, l.shard, least(l.credits, w.wanted) AS used"                   \
+    "    FROM (SELECT priority, count(*) AS wanted FROM ready GROUP BY priority"           \
+    "          ORDER BY priority) AS w"                                                    \
+    "    CROSS JOIN LATERAL ("                                                             \
+    "        SELECT shard, credits FROM lanes"                                             \
+    "        WHERE lanes.priority = w.priority AND credits > 0 AND expires_at > now()"     \
+    "        ORDER BY credits DESC"                                                        \
+    "        LIMIT 1"                                                                      \
+    "        FOR UPDATE SKIP LOCKED"                                                       \
+    "    ) AS l"                                                                           \
+    "), spent AS ("                                                                        \
+    "    UPDATE lanes SET credits = lanes.credits - c.used FROM credit c"                  \
+    "    WHERE lanes.priority = c.priority AND lanes.shard = c.shard"                      \
+    "), fast AS MATERIALIZED ("                                                            \
+    "    SELECT r.id FROM ready r JOIN credit c ON c.priority = r.priority"                \
+    "    WHERE r.place <= c.used"                                                          \
     ")"
 
 /* The key's row waits for another transaction that holds the same key (lock_timeout) and then gives
@@ -61,37 +70,54 @@ PG_STATEMENT(submit_store_statement,
     "    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int4[], $5::text[],"
     "        $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],"
     "        $12::timestamptz[], $13::timestamptz[], $14::int4[], $15::int4[], $16::int8[],"
-    "        $17::text[], $18::text[], $19::uuid[], $20::int4[], $21::text[], $22::bytea[])"
+    "        $17::text[], $18::text[], $19::uuid[], $20::int4[], $21::text[], $22::bytea[],"
+    "        $23::int8[], $24::text[])"
     "    WITH ORDINALITY AS input(id, tenant, key_id, priority, workflow, end_user, purpose,"
     "        data_class, metadata, model, request, run_at, deadline, max_attempts, timeout_s,"
     "        max_cost_nano, webhook_url, webhook_events, replay_of, est_tokens, key, body_hash,"
-    "        ord)"
+    "        worst_case_nano, caps, ord)"
+    "), overflow AS MATERIALIZED ("
+    "    SELECT o.job, o.scope"
+    "    FROM (SELECT array_agg(id) AS ids, array_agg(tenant) AS tenants,"
+    "                 array_agg(key_id) AS key_ids, array_agg(workflow) AS workflows,"
+    "                 array_agg(end_user) AS end_users, array_agg(model) AS models,"
+    "                 array_agg(key) AS keys, array_agg(caps) AS caps"
+    "          FROM input"
+    "          WHERE caps IS NOT NULL"
+    "          HAVING count(*) > 0) AS c,"
+    "         submit_overflow(c.ids, c.tenants, c.key_ids, c.workflows, c.end_users, c.models,"
+    "                         c.keys, c.caps) AS o"
     "), keyed AS ("
     "    INSERT INTO idempotency (tenant, key, job, body_hash)"
-    "    SELECT tenant, key, id, body_hash FROM input WHERE key IS NOT NULL"
+    "    SELECT tenant, key, id, body_hash FROM input"
+    "    WHERE key IS NOT NULL AND id NOT IN (SELECT job FROM overflow)"
     "    ORDER BY tenant, key"
     "    ON CONFLICT DO NOTHING"
     "    RETURNING job"
     "), fresh AS MATERIALIZED ("
     "    SELECT *, greatest(run_at, now()) AS ready_at"
     "    FROM input"
-    "    WHERE key IS NULL OR id IN (SELECT job FROM keyed)"
+    "    WHERE CASE WHEN key IS NULL THEN id NOT IN (SELECT job FROM overflow)"
+    "               ELSE id IN (SELECT job FROM keyed) END"
     "), " SQL_FAST_LANE
     ", stored AS ("
     "    INSERT INTO jobs (id, tenant, key_id, priority, workflow, end_user, purpose, data_class,"
     "                      metadata, model, request, run_at, deadline, max_attempts, timeout_s,"
-    "                      max_cost_nano, webhook_url, webhook_events, replay_of, est_tokens)"
+    "                      max_cost_nano, webhook_url, webhook_events, replay_of, est_tokens,"
+    "                      worst_case_nano)"
     "    SELECT id, tenant, key_id, priority, workflow, end_user, purpose, data_class,"
     "           metadata::jsonb, model, request, run_at, deadline, max_attempts, timeout_s,"
     "           max_cost_nano, webhook_url, string_to_array(webhook_events, ','), replay_of,"
-    "           est_tokens"
+    "           est_tokens, worst_case_nano"
     "    FROM fresh"
     "    ORDER BY id"
     "), queued AS ("
     "    INSERT INTO queue (job, tenant, priority, ready_at, deadline, dispatched_at,"
-    "                       published_at, est_tokens, wait_reason)"
+    "                       published_at, est_tokens, wait_reason, key_id, workflow, end_user,"
+    "                       model)"
     "    SELECT f.id, f.tenant, f.priority, f.ready_at, f.deadline, d.at, d.at, f.est_tokens,"
-    "           CASE WHEN f.run_at > now() THEN 'run_at' END"
+    "           CASE WHEN f.run_at > now() THEN 'run_at' END, f.key_id, f.workflow, f.end_user,"
+    "           f.model"
     "    FROM fresh f"
     "    LEFT JOIN LATERAL (SELECT now() AS at FROM fast WHERE fast.id = f.id) AS d ON true"
     "    ORDER BY f.id"
@@ -103,10 +129,15 @@ PG_STATEMENT(submit_store_statement,
     "    INSERT INTO counts (tenant, priority, state, delta)"
     "    SELECT tenant, priority, 'queued', count(*) FROM fresh GROUP BY tenant, priority"
     ")"
-    "SELECT ord, id IN (SELECT id FROM fast) FROM fresh");
+    "SELECT ord, id IN (SELECT id FROM fast), NULL::int4 FROM fresh "
+    "UNION ALL "
+    "SELECT i.ord, false, o.scope FROM input i JOIN overflow o ON o.job = i.id");
 
 PG_STATEMENT(submit_find_key_statement,
-    "SELECT job, body_hash FROM idempotency WHERE tenant = $1::text AND key = $2::text");
+    "SELECT i.job, i.body_hash, j.worst_case_nano "
+    "FROM idempotency i "
+    "LEFT JOIN jobs j ON " SQL_KEYED("j.id", "i.job") " "
+    "WHERE i.tenant = $1::text AND i.key = $2::text");
 
 PG_STATEMENT(submit_find_job_statement, "SELECT true FROM jobs WHERE id = $1::uuid");
 
@@ -138,9 +169,9 @@ PG_STATEMENT(submit_copy_statement,
 static const struct pg_batch_kind submit_kind = {
     .statement = &submit_store_statement,
     .column_count = SUBMIT_COLUMNS,
-    .columns = {PG_UUID, PG_TEXT, PG_TEXT, PG_INT4, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT,
-                PG_TEXT, PG_TEXT, PG_TEXT, PG_TIME, PG_TIME, PG_INT4, PG_INT4, PG_INT8,
-                PG_TEXT, PG_TEXT, PG_UUID, PG_INT4, PG_TEXT, PG_BYTEA},
+    .columns = {PG_UUID, PG_TEXT, PG_TEXT, PG_INT4, PG_TEXT, PG_TEXT,  PG_TEXT, PG_TEXT,
+                PG_TEXT, PG_TEXT, PG_TEXT, PG_TIME, PG_TIME, PG_INT4,  PG_INT4, PG_INT8,
+                PG_TEXT, PG_TEXT, PG_UUID, PG_INT4, PG_TEXT, PG_BYTEA, PG_INT8, PG_TEXT},
     .key_columns = 1,
     .max_bytes = SUBMIT_BATCH_BYTES,
     .max_queued = SUBMIT_QUEUED_ROWS,
@@ -213,11 +244,15 @@ static struct submit_wait *wait_new(void *arg)
 
 static enum submit_result result_of(const struct pg_batch_reply *reply)
 {
+    enum { OVERFLOW_COLUMN = 2 };
     static const char lock_not_available[] = "55P03";
 
     switch (reply->status) {
     case PG_OK:
-        return reply->row >= 0 ? SUBMIT_STORED : SUBMIT_KEY_KNOWN;
+        if (reply->row < 0)
+            return SUBMIT_KEY_KNOWN;
+        return pg_is_null(reply->result, reply->row, OVERFLOW_COLUMN) ? SUBMIT_STORED
+                                                                      : SUBMIT_QUEUE_FULL;
     case PG_FAILED:
         if (strcmp(reply->sqlstate, lock_not_available) == 0)
             return SUBMIT_KEY_BUSY;
@@ -238,15 +273,35 @@ static void on_stored(const struct pg_batch_reply *reply, void *arg)
     free(arg);
     if (out.result == SUBMIT_STORED)
         out.is_fast = pg_get_bool(reply->result, reply->row, 1);
+    if (out.result == SUBMIT_QUEUE_FULL)
+        out.full = (enum limit_scope)(pg_get_int(reply->result, reply->row, 2) - 1);
     if (out.result == SUBMIT_BROKEN)
         log_error(&log_submits, "job not stored: %s (%s)", reply->message, reply->sqlstate);
     wait.done.stored(&out, wait.arg);
 }
 
-bool submit_store(struct submit_store *store, const struct job_new *job, submit_stored_fn *done,
-                  void *arg)
+/* "10,,5,,": null where there is no cap at all. */
+static struct pg_value format_caps(const int64_t most_queued[LIMIT_SCOPE_COUNT],
+                                   char out[CAPS_SIZE])
+{
+    bool is_any = false;
+    size_t len = 0;
+
+    for (int i = 0; most_queued && i < LIMIT_SCOPE_COUNT; i++) {
+        if (i > 0)
+            out[len++] = ',';
+        if (most_queued[i] >= 0)
+            len += (size_t)snprintf(out + len, CAPS_SIZE - len, "%" PRId64, most_queued[i]);
+        is_any = is_any || most_queued[i] >= 0;
+    }
+    return is_any ? pg_text_len(out, len) : pg_null(PG_TEXT);
+}
+
+bool submit_store(struct submit_store *store, const struct job_new *job,
+                  const int64_t most_queued[LIMIT_SCOPE_COUNT], submit_stored_fn *done, void *arg)
 {
     bool has_key = job->idempotency_key != NULL;
+    char caps[CAPS_SIZE];
     struct pg_value values[SUBMIT_COLUMNS] = {
         pg_uuid(job->id),
         pg_text(job->tenant),
@@ -270,6 +325,8 @@ bool submit_store(struct submit_store *store, const struct job_new *job, submit_
         pg_int4((int32_t)job->est_tokens),
         pg_text(job->idempotency_key),
         has_key ? pg_bytea(job->body_hash, sizeof(job->body_hash)) : pg_null(PG_BYTEA),
+        job->worst_case_nano < 0 ? pg_null(PG_INT8) : pg_int8(job->worst_case_nano),
+        format_caps(most_queued, caps),
     };
     struct submit_wait *wait = wait_new(arg);
 
@@ -298,6 +355,8 @@ static void on_key_found(const struct pg_reply *reply, void *arg)
         hash = pg_get_text(reply->result, 0, 1, &len);
         if (hash && len == sizeof(out.body_hash))
             memcpy(out.body_hash, hash, len);
+        out.worst_case_nano =
+            pg_is_null(reply->result, 0, 2) ? -1 : pg_get_int(reply->result, 0, 2);
     }
     wait.done.key(&out, wait.arg);
 }

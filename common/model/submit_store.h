@@ -8,6 +8,7 @@
 
 #include "common/io/pg.h"
 #include "common/model/job.h"
+#include "common/model/limits.h"
 
 struct submit_store;
 
@@ -17,24 +18,29 @@ void submit_store_free(struct submit_store *store);
 
 enum submit_result {
     SUBMIT_STORED,
-    SUBMIT_KEY_KNOWN, /* the idempotency key was there: ask submit_find_key */
-    SUBMIT_KEY_BUSY,  /* its first submit is still committing, after the whole wait */
-    SUBMIT_AWAY,      /* Postgres was not there: nothing was stored */
-    SUBMIT_UNSURE,    /* the connection died on the way: ask submit_find_job */
-    SUBMIT_BROKEN,    /* the server refused the row */
+    SUBMIT_KEY_KNOWN,  /* the idempotency key was there: ask submit_find_key */
+    SUBMIT_KEY_BUSY,   /* its first submit is still committing, or somebody else who holds up a
+                          limited queue, after the whole wait */
+    SUBMIT_QUEUE_FULL, /* nothing was stored, its key is not known either */
+    SUBMIT_AWAY,       /* Postgres was not there: nothing was stored */
+    SUBMIT_UNSURE,     /* the connection died on the way: ask submit_find_job */
+    SUBMIT_BROKEN,     /* the server refused the row */
 };
 
 struct submit_reply {
     enum submit_result result;
-    bool is_fast; /* SUBMIT_STORED: dealt already, its ticket is ours to publish */
+    bool is_fast;          /* SUBMIT_STORED: dealt already, its ticket is ours to publish */
+    enum limit_scope full; /* SUBMIT_QUEUE_FULL: whose queue */
     const char *message;
 };
 typedef void submit_stored_fn(const struct submit_reply *reply, void *arg);
 
 /* One statement for all that come together: idempotency keys, jobs, queue, events, counts.  The job
- * is borrowed until this returns.  done is called exactly once, never from inside.  False: too much
- * is waiting. */
-bool submit_store(struct submit_store *store, const struct job_new *job, submit_stored_fn *done,
+ * is borrowed until this returns.  most_queued (by enum limit_scope, -1: no limit; NULL: none at
+ * all) is kept exactly, whoever else submits: what is limited goes one at a time per tenant.  done
+ * is called exactly once, never from inside.  False: too much is waiting. */
+bool submit_store(struct submit_store *store, const struct job_new *job,
+                  const int64_t most_queued[LIMIT_SCOPE_COUNT], submit_stored_fn *done,
                   void *arg) MUST_CHECK;
 
 /* Who has this tenant's idempotency key, and with which body?  is_found false: nobody any more. */
@@ -43,6 +49,7 @@ struct submit_key_reply {
     bool is_found;
     struct id job;
     uint8_t body_hash[32];
+    int64_t worst_case_nano; /* as it was then; -1: unknown */
 };
 typedef void submit_key_fn(const struct submit_key_reply *reply, void *arg);
 bool submit_find_key(struct submit_store *store, const char *tenant, const char *key,

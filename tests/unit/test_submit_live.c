@@ -64,6 +64,7 @@ static struct job_new job_for(enum priority priority, const char *key)
 struct stored {
     bool is_told;
     enum submit_result result;
+    enum limit_scope full;
     bool is_fast;
 };
 
@@ -72,14 +73,15 @@ static void on_stored(const struct submit_reply *reply, void *arg)
     struct stored *stored = arg;
 
     assert_false(stored->is_told);
-    *stored = (struct stored){.is_told = true, .result = reply->result, .is_fast = reply->is_fast};
+    *stored = (struct stored){
+        .is_told = true, .result = reply->result, .full = reply->full, .is_fast = reply->is_fast};
 }
 
 static struct stored store_one(const struct job_new *job)
 {
     struct stored stored = {0};
 
-    assert_true(submit_store(store, job, on_stored, &stored));
+    assert_true(submit_store(store, job, NULL, on_stored, &stored));
     await_flag(&stored.is_told);
     return stored;
 }
@@ -134,7 +136,7 @@ static void test_many_submits_are_stored_together(void **state)
     for (int i = 0; i < MANY; i++) {
         struct job_new job = job_for((enum priority)(i % PRIORITY_COUNT), NULL);
 
-        assert_true(submit_store(store, &job, on_stored, &stored[i]));
+        assert_true(submit_store(store, &job, NULL, on_stored, &stored[i]));
     }
     for (; told < MANY; told++) {
         await_flag(&stored[told].is_told);
@@ -152,8 +154,8 @@ static void test_row_the_server_refuses_fails_alone(void **state)
     (void)state;
     bad.max_attempts = 5;
     bad.metadata = (char[]){"not json"};
-    assert_true(submit_store(store, &good, on_stored, &stored[0]));
-    assert_true(submit_store(store, &bad, on_stored, &stored[1]));
+    assert_true(submit_store(store, &good, NULL, on_stored, &stored[0]));
+    assert_true(submit_store(store, &bad, NULL, on_stored, &stored[1]));
     await_flag(&stored[0].is_told);
     await_flag(&stored[1].is_told);
     assert_int_equal(stored[0].result, SUBMIT_STORED);
@@ -205,7 +207,7 @@ static void test_same_key_in_one_moment_makes_one_job(void **state)
     for (int i = 0; i < 8; i++) {
         struct job_new job = job_for(PRIORITY_NORMAL, "same");
 
-        assert_true(submit_store(store, &job, on_stored, &stored[i]));
+        assert_true(submit_store(store, &job, NULL, on_stored, &stored[i]));
     }
     for (int i = 0; i < 8; i++) {
         await_flag(&stored[i].is_told);
@@ -226,6 +228,85 @@ static void test_key_still_committing_elsewhere_is_busy_after_the_wait(void **st
     assert_int_equal(store_one(&job).result, SUBMIT_KEY_BUSY);
     other_run("ROLLBACK");
     assert_int_equal(store_one(&job).result, SUBMIT_STORED);
+}
+
+/* --- queues as long as they may be ------------------------------------------------------------ */
+
+static struct stored store_capped(const struct job_new *job, enum limit_scope scope, int64_t most)
+{
+    int64_t caps[LIMIT_SCOPE_COUNT] = {-1, -1, -1, -1, -1};
+    struct stored stored = {0};
+
+    caps[scope] = most;
+    assert_true(submit_store(store, job, caps, on_stored, &stored));
+    await_flag(&stored.is_told);
+    return stored;
+}
+
+static void test_each_scope_has_a_queue_of_its_own(void **state)
+{
+    static char nightly[] = "nightly", u1[] = "u1";
+
+    (void)state;
+    for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
+        struct job_new first = job_for(PRIORITY_LOW, NULL), second = job_for(PRIORITY_LOW, NULL);
+        struct stored stored;
+
+        sql_run("DELETE FROM queue");
+        first.workflow = second.workflow = nightly;
+        first.user = second.user = u1;
+        assert_int_equal(store_capped(&first, (enum limit_scope)scope, 1).result, SUBMIT_STORED);
+        stored = store_capped(&second, (enum limit_scope)scope, 1);
+        assert_int_equal(stored.result, SUBMIT_QUEUE_FULL);
+        assert_int_equal(stored.full, scope);
+        assert_int_equal(sql_number("SELECT count(*) FROM jobs WHERE id = '%s'", hex(second.id)),
+                         0);
+        assert_int_equal(store_capped(&second, (enum limit_scope)scope, 2).result, SUBMIT_STORED);
+    }
+    sql_assert_text("nightly key1 u1 fast",
+                    "SELECT workflow || ' ' || key_id || ' ' || end_user || ' ' || model"
+                    " FROM queue LIMIT 1");
+}
+
+/* Two processes with a hundred submits each at the same moment. */
+static void test_a_queue_is_never_longer_than_it_may_be(void **state)
+{
+    const int64_t caps[LIMIT_SCOPE_COUNT] = {50, -1, -1, -1, -1};
+    struct submit_store *other = submit_store_new(fixture_pg[1], fixture_pg[0]);
+    struct stored stored[200] = {{0}};
+    int accepted = 0, refused = 0;
+
+    (void)state;
+    for (int i = 0; i < 200; i++) {
+        struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+
+        assert_true(submit_store(i % 2 ? store : other, &job, caps, on_stored, &stored[i]));
+        if (i % 20 == 19)
+            turn_loop_ms(1);
+    }
+    for (int i = 0; i < 200; i++) {
+        await_flag(&stored[i].is_told);
+        accepted += stored[i].result == SUBMIT_STORED;
+        refused += stored[i].result == SUBMIT_QUEUE_FULL;
+    }
+    assert_int_equal(accepted, 50);
+    assert_int_equal(refused, 150);
+    assert_int_equal(sql_number("SELECT count(*) FROM queue"), 50);
+    assert_counts_balance();
+    submit_store_free(other);
+}
+
+static void test_a_full_queue_stores_no_key_and_knows_those_it_has(void **state)
+{
+    struct job_new first = job_for(PRIORITY_LOW, "a"), again = job_for(PRIORITY_LOW, "a");
+    struct job_new second = job_for(PRIORITY_LOW, "b");
+
+    (void)state;
+    assert_int_equal(store_capped(&first, LIMIT_TENANT, 1).result, SUBMIT_STORED);
+    assert_int_equal(store_capped(&second, LIMIT_TENANT, 1).result, SUBMIT_QUEUE_FULL);
+    assert_int_equal(store_capped(&again, LIMIT_TENANT, 1).result, SUBMIT_KEY_KNOWN);
+    assert_int_equal(sql_number("SELECT count(*) FROM idempotency WHERE key = 'b'"), 0);
+    assert_int_equal(store_capped(&second, LIMIT_TENANT, 2).result, SUBMIT_STORED);
 }
 
 /* --- the fast lane ---------------------------------------------------------------------------- */
@@ -253,7 +334,7 @@ static void test_no_more_go_fast_than_there_is_credit(void **state)
     for (int i = 0; i < 10; i++) {
         struct job_new job = job_for(PRIORITY_NORMAL, NULL);
 
-        assert_true(submit_store(store, &job, on_stored, &stored[i]));
+        assert_true(submit_store(store, &job, NULL, on_stored, &stored[i]));
     }
     for (int i = 0; i < 10; i++) {
         await_flag(&stored[i].is_told);
@@ -273,6 +354,11 @@ static void test_fast_lane_is_closed_to_those_who_may_not_run_now(void **state)
         "UPDATE lanes SET expires_at = now() - interval '1 s'",
         "INSERT INTO pauses (kind, name) VALUES ('priority', 'low')",
         "INSERT INTO pauses (kind, name) VALUES ('tenant', 'acme')",
+        "UPDATE tenants SET is_disabled = true",
+        "INSERT INTO gates (tenant, kind, name, until, reason)"
+        " VALUES ('acme', 'tenant', '', 'epoch', 'budget')",
+        "INSERT INTO gates (tenant, kind, name, until, reason)"
+        " VALUES ('acme', 'model', 'fast', 'epoch', 'budget')",
         something_waits,
     };
 
@@ -281,12 +367,12 @@ static void test_fast_lane_is_closed_to_those_who_may_not_run_now(void **state)
         struct job_new job = job_for(PRIORITY_LOW, NULL);
 
         sql_run("DELETE FROM queue");
-        sql_run("DELETE FROM pauses");
+        sql_run("DELETE FROM pauses; DELETE FROM gates; UPDATE tenants SET is_disabled = false");
         grant(PRIORITY_LOW, 5);
         sql_run("%s", obstacles[i]);
         assert_false(store_one(&job).is_fast);
     }
-    sql_run("DELETE FROM pauses");
+    sql_run("DELETE FROM pauses; DELETE FROM gates; UPDATE tenants SET is_disabled = false");
 }
 
 static void test_held_credit_stops_nobody(void **state)
@@ -409,6 +495,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_same_key_in_one_moment_makes_one_job, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_key_still_committing_elsewhere_is_busy_after_the_wait,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_each_scope_has_a_queue_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_queue_is_never_longer_than_it_may_be, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_full_queue_stores_no_key_and_knows_those_it_has,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_credit_lets_a_job_go_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_more_go_fast_than_there_is_credit, set_up,

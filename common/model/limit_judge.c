@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a limit says of a job before it is one. */
+#include "common/model/limit_judge.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/base/money.h"
+
+static bool refuse_body(const struct applied_limit *limit, size_t bytes, struct err *err)
+{
+    char scope[LIMIT_SCOPE_TEXT_SIZE];
+
+    limit_scope_format(limit->scope, limit->name, scope);
+    return err_input(err, "too_large", "",
+                     "The body of %zu bytes is over the limit of %" PRId64
+                     " bytes (max_body_bytes of %.160s)",
+                     bytes, limit->set->max_body_bytes, scope);
+}
+
+static bool refuse_tokens(const struct applied_limit *limit, int64_t tokens, struct err *err)
+{
+    char scope[LIMIT_SCOPE_TEXT_SIZE];
+
+    limit_scope_format(limit->scope, limit->name, scope);
+    return err_input(err, "never_fits", "request",
+                     "The job may take %" PRId64 " tokens, which never fits into the %" PRId64
+                     " of tokens_per_minute of %.160s",
+                     tokens, limit->set->tokens_per_minute, scope);
+}
+
+static bool refuse_money(const struct applied_limit *limit, const char *member, int64_t ceiling,
+                         int64_t least, struct err *err)
+{
+    char scope[LIMIT_SCOPE_TEXT_SIZE], need[MONEY_TEXT_SIZE], most[MONEY_TEXT_SIZE];
+
+    limit_scope_format(limit->scope, limit->name, scope);
+    money_format(least > 0 ? least : 0, need);
+    money_format(ceiling, most);
+    return err_input(err, "never_fits", "request",
+                     "One call may cost up to %s, which never fits into the %s of %s of %.160s",
+                     need, most, member, scope);
+}
+
+static bool fits_money(int64_t ceiling, int64_t least)
+{
+    return ceiling < 0 || (ceiling > 0 && least <= ceiling);
+}
+
+static bool judge_set(const struct applied_limit *limit, const struct limit_facts *facts,
+                      struct err *err)
+{
+    static const char *const members[] = {
+        [BUDGET_DAY] = "budget_usd.day",
+        [BUDGET_MONTH] = "budget_usd.month",
+        [BUDGET_TOTAL] = "budget_usd.total",
+    };
+    const struct limit_set *set = limit->set;
+
+    if (set->max_body_bytes >= 0 && facts->body_bytes > (size_t)set->max_body_bytes)
+        return refuse_body(limit, facts->body_bytes, err);
+    if (set->tokens_per_minute >= 0 &&
+        (set->tokens_per_minute == 0 || facts->tokens > set->tokens_per_minute))
+        return refuse_tokens(limit, facts->tokens, err);
+    if (!fits_money(set->max_job_cost_nano, facts->least_nano))
+        return refuse_money(limit, "max_job_cost_usd", set->max_job_cost_nano, facts->least_nano,
+                            err);
+    for (int i = 0; i < BUDGET_WINDOW_COUNT; i++)
+        if (!fits_money(set->budget_nano[i], facts->least_nano))
+            return refuse_money(limit, members[i], set->budget_nano[i], facts->least_nano, err);
+    return true;
+}
+
+bool limit_judge_job(const struct applied_limit *applied, int count,
+                     const struct limit_facts *facts, struct err *err)
+{
+    for (int i = 0; i < count; i++)
+        if (!applied[i].set->is_shadow && !judge_set(&applied[i], facts, err))
+            return false;
+    return true;
+}
+
+bool limit_judge_queues(const struct applied_limit *applied, int count,
+                        int64_t most_queued[LIMIT_SCOPE_COUNT])
+{
+    bool is_any = false;
+
+    for (int i = 0; i < LIMIT_SCOPE_COUNT; i++)
+        most_queued[i] = -1;
+    for (int i = 0; i < count; i++) {
+        if (applied[i].set->is_shadow || applied[i].set->max_queued < 0)
+            continue;
+        most_queued[applied[i].scope] = applied[i].set->max_queued;
+        is_any = true;
+    }
+    return is_any;
+}
+
+bool limit_judge_has_submits(const struct applied_limit *applied, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (applied[i].set->submits_per_minute >= 0)
+            return true;
+    return false;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a limit says of a job before it is one: too large, or such that it can never run.  Pure. */
+#ifndef COMMON_MODEL_LIMIT_JUDGE_H
+#define COMMON_MODEL_LIMIT_JUDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+#include "common/model/limits.h"
+
+struct limit_facts {
+    size_t body_bytes;  /* 0: not known (a replay has none) */
+    int64_t tokens;     /* estimate for tokens per minute */
+    int64_t least_nano; /* worst case of one call at the cheapest target; -1: not known */
+};
+
+/* True when the job may run some day under all sets.  Else err has `too_large` or `never_fits`, and
+ * names the set and the limit.  A limit of 0 tokens or 0 money lets nothing pass.  Shadow sets
+ * refuse nothing. */
+bool limit_judge_job(const struct applied_limit *applied, int count,
+                     const struct limit_facts *facts, struct err *err) MUST_CHECK;
+
+/* max_queued of each scope, for submit_store; -1 where there is none.  False: there is none at all.
+ */
+bool limit_judge_queues(const struct applied_limit *applied, int count,
+                        int64_t most_queued[LIMIT_SCOPE_COUNT]) MUST_CHECK;
+
+/* Has any set submits_per_minute (shadow ones too: they are counted)? */
+bool limit_judge_has_submits(const struct applied_limit *applied, int count) MUST_CHECK;
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What limits say of a submit without asking anybody. */
+#include "producer/intake.h"
+
+#include "common/io/metrics.h"
+#include "common/model/limit_cache.h"
+#include "common/model/limit_judge.h"
+#include "common/model/request_facts.h"
+#include "common/model/settings.h"
+#include "common/model/submit_guard.h"
+#include "common/model/worst_case.h"
+#include "producer/producer.h"
+
+static const struct metric refused_total = {
+    .name = "nightshift_intake_refusals_total",
+    .type = METRIC_COUNTER,
+    .help = "Submits refused by a limit: rate_limited, queue_full, budget_exceeded, never_fits, "
+            "too_large.",
+    .labels = {"code"},
+};
+
+void intake_count_refusal(const char *code)
+{
+    metric_add(&refused_total, METRIC_LABELS(code), 1);
+}
+
+static int apply(const struct producer *producer, const struct job_new *job,
+                 struct applied_limit out[LIMIT_SCOPE_COUNT])
+{
+    return limit_cache_apply(producer->limits, job->tenant, job->key_id, job->workflow, job->user,
+                             job->model, out);
+}
+
+bool intake_judge(const struct producer *producer, struct job_new *job, size_t body_bytes,
+                  struct err *err)
+{
+    const struct route *route = settings_route(producer->settings, job->model);
+    struct limit_facts limits = {
+        .body_bytes = body_bytes, .tokens = job->est_tokens, .least_nano = -1};
+    struct applied_limit applied[LIMIT_SCOPE_COUNT];
+    int count = apply(producer, job, applied);
+    struct request_facts facts;
+
+    if (count == 0 && job->worst_case_nano >= 0)
+        return true;
+    request_facts_read(job->request, job->request_len, &facts);
+    job->priced = facts.priced;
+    job->worst_case_nano = route ? worst_case_most_nano(route, &facts) : -1;
+    if (route)
+        limits.least_nano = worst_case_least_nano(route, &facts);
+    if (!limit_judge_job(applied, count, &limits, err))
+        return false;
+    return !route || !limits_applied_budget(applied, count) ||
+           submit_guard_check(route, job->priced, err);
+}
+
+bool intake_queues(const struct producer *producer, const struct job_new *job,
+                   int64_t most_queued[LIMIT_SCOPE_COUNT])
+{
+    struct applied_limit applied[LIMIT_SCOPE_COUNT];
+
+    return limit_judge_queues(applied, apply(producer, job, applied), most_queued);
+}

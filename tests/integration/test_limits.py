@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits: their documents, and what intake refuses because of them."""
+
+import json
+import threading
+import uuid
+
+import pytest
+
+from conftest import tenant_key
+from testenv.api import chat, soon
+from testenv.wait import wait_until
+
+COUNTS = ("submits_per_minute", "requests_per_minute", "tokens_per_minute", "max_concurrency", "max_queued",
+          "max_body_bytes")
+KNOWN_S = 2  # a change is felt everywhere by then
+
+
+def put(admin, path, body, expect=200):
+    answer = admin.client.put(path, json=body)
+    assert answer.status_code == expect, f"PUT {path}: {answer.status_code} {answer.text[:500]}"
+    return answer.json()
+
+
+def limit(stack, admin, client, body):
+    """Limits of the client's tenant, known to all producers when this returns."""
+    put(admin, f"/admin/v1/tenants/{client.tenant}/limits", body)
+    settle(stack)
+
+
+def settle(stack):
+    """Waits for a poll of every process that began after now."""
+    import time  # pylint: disable=import-outside-toplevel
+    time.sleep(1.1)
+
+
+def later(**fields):
+    """A submit body whose job stays in the queue."""
+    return {"request": chat(model="single"), "run_at": soon(hours=1), **fields}
+
+
+def error_of(answer, status, code):
+    assert answer.status_code == status, f"{answer.status_code} {answer.text[:400]}"
+    error = answer.json()["error"]
+    assert error["code"] == code, error
+    return error
+
+
+# --- documents ------------------------------------------------------------------------------------
+
+def test_a_tenant_without_limits_has_a_document_all_the_same(admin, tenant):
+    document = admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/limits")
+    assert all(document[name] is None for name in (*COUNTS, "max_job_cost_usd", "time_zone"))
+    assert document["budget_usd"] == {"day": None, "month": None, "total": None}
+    assert document["budget_policy"] == "wait" and document["shadow"] is False
+    assert document["workflows"] == document["users"] == document["models"] == {}
+
+
+def test_what_was_put_is_read_again_and_replaced_whole(admin, tenant):
+    path = f"/admin/v1/tenants/{tenant.tenant}/limits"
+    body = {"requests_per_minute": 60, "max_job_cost_usd": "0.25", "budget_usd": {"day": "12.5"},
+            "budget_policy": "fail", "time_zone": "Europe/Berlin",
+            "workflows": {"nightly": {"max_concurrency": 3}}, "users": {"*": {"budget_usd": {"total": "1"}}},
+            "models": {"single": {"tokens_per_minute": 9}}}
+    made = put(admin, path, body)
+    assert made == admin.get_json(path)
+    assert made["budget_usd"] == {"day": "12.500000000", "month": None, "total": None}
+    assert made["workflows"]["nightly"]["max_concurrency"] == 3
+    assert made["users"]["*"]["budget_usd"]["total"] == "1.000000000"
+    assert put(admin, path, made) == made
+    replaced = put(admin, path, {"max_queued": 7})
+    assert replaced["max_queued"] == 7 and replaced["requests_per_minute"] is None
+    assert replaced["time_zone"] is None and replaced["users"] == {}
+
+
+def test_a_key_has_limits_of_its_own(admin, tenant):
+    (key,) = admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/keys")["data"]
+    path = f"/admin/v1/keys/{key['id']}/limits"
+    assert admin.get_json(path)["max_queued"] is None
+    assert put(admin, path, {"max_queued": 3})["max_queued"] == 3
+    assert admin.get_json(path)["max_queued"] == 3
+    assert admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/limits")["max_queued"] is None
+    assert put(admin, path, {"time_zone": "UTC"}, 400)["error"]["param"] == "time_zone"
+
+
+@pytest.mark.parametrize("path", ["/admin/v1/tenants/nobody-has-this/limits", "/admin/v1/keys/AAAAAAAA/limits"])
+def test_limits_of_nobody_are_not_found(admin, path):
+    assert admin.client.get(path).status_code == 404
+    assert admin.client.put(path, json={"max_queued": 1}).status_code == 404
+
+
+@pytest.mark.parametrize("body, code, param", [
+    ({"requests_per_minute": -1}, "invalid_value", "requests_per_minute"),
+    ({"tokens_per_minute": 1.5}, "invalid_value", "tokens_per_minute"),
+    ({"max_concurrency": 10 ** 30}, "invalid_value", "max_concurrency"),
+    ({"max_queued": "5"}, "invalid_value", "max_queued"),
+    ({"budget_usd": {"day": "0.1234567891"}}, "invalid_value", "budget_usd.day"),
+    ({"budget_usd": {"month": "9000001"}}, "invalid_value", "budget_usd.month"),
+    ({"budget_usd": {"total": "-1"}}, "invalid_value", "budget_usd.total"),
+    ({"budget_usd": {"total": 5}}, "invalid_value", "budget_usd.total"),
+    ({"budget_policy": "explode"}, "invalid_value", "budget_policy"),
+    ({"time_zone": "Mars/Olympus"}, "invalid_value", "time_zone"),
+    ({"time_zone": "'; DROP TABLE limits; --"}, "invalid_value", "time_zone"),
+    ({"users": {"u": {"max_queued": -5}}}, "invalid_value", "users.u.max_queued"),
+    ({"requests_per_minut": 5}, "unknown_field", "requests_per_minut"),
+    ({"workflows": {"w": {"time_zone": "UTC"}}}, "unknown_field", "workflows.w.time_zone"),
+])
+def test_a_bad_member_is_a_400_that_names_it(admin, tenant, body, code, param):
+    path = f"/admin/v1/tenants/{tenant.tenant}/limits"
+    error = put(admin, path, body, 400)["error"]
+    assert (error["code"], error["param"]) == (code, param), error
+    assert admin.get_json(path)["max_queued"] is None
+
+
+def test_every_change_is_in_the_audit(stack, admin, tenant):
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"max_queued": 3})
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"max_queued": 4})
+    rows = stack.sql.rows("SELECT * FROM audit WHERE object = %s ORDER BY seq", f"tenant:{tenant.tenant}")
+    rows = [row for row in rows if row["action"] == "tenant.limits"]
+    assert len(rows) == 2
+    assert '"max_queued": 3' in str(rows[1]["before"]) or '"max_queued":3' in str(rows[1])
+
+
+def test_a_books_generation_moves_with_its_accounts_alone(stack, admin, tenant):
+    path = f"/admin/v1/tenants/{tenant.tenant}/limits"
+
+    def generation():
+        rows = stack.sql.rows("SELECT generation FROM budget_books WHERE tenant = %s", tenant.tenant)
+        return rows[0]["generation"] if rows else 0
+
+    put(admin, path, {"max_queued": 3})
+    assert generation() == 0
+    put(admin, path, {"budget_usd": {"day": "1"}})
+    first = generation()
+    assert first > 0
+    put(admin, path, {"budget_usd": {"day": "2"}, "max_queued": 5})
+    assert generation() == first
+    put(admin, path, {"budget_usd": {"day": "2"}, "time_zone": "Asia/Tokyo"})
+    assert generation() == first + 1
+    (key,) = admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/keys")["data"]
+    put(admin, f"/admin/v1/keys/{key['id']}/limits", {"budget_usd": {"total": "2"}})
+    assert generation() == first + 2
+
+
+def test_a_put_opens_gates_and_wakes_who_waits_for_a_limit(stack, admin, tenant):
+    jobs = [tenant.post_json("/v1/jobs", later(), 202)["id"] for _ in range(3)]
+    stack.sql.rows("UPDATE queue SET wait_reason = 'budget' WHERE tenant = %s RETURNING 1", tenant.tenant)
+    stack.sql.rows("INSERT INTO gates (tenant, kind, name, until, reason)"
+                   " VALUES (%s, 'tenant', '', now() + interval '1 day', 'budget') RETURNING 1", tenant.tenant)
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"budget_usd": {"day": "100"}})
+    assert not stack.sql.rows("SELECT FROM gates WHERE tenant = %s", tenant.tenant)
+    for job in jobs:
+        assert tenant.ended(job, 30)["state"] == "succeeded"
+
+
+# --- intake ---------------------------------------------------------------------------------------
+
+def test_a_queue_is_never_longer_than_it_may_be(stack, admin, tenant):
+    limit(stack, admin, tenant, {"max_queued": 20})
+    results = []
+
+    def submit_many(producer):
+        client = stack.api(producer=producer, key=tenant.key)
+        for _ in range(20):
+            answer = client.client.post("/v1/jobs", json=later())
+            results.append(answer.status_code)
+            if answer.status_code == 429:
+                error = error_of(answer, 429, "queue_full")
+                assert error["type"] == "rate_limit_error"
+                assert int(answer.headers["retry-after"]) >= 1 and answer.headers["x-should-retry"] == "true"
+
+    threads = [threading.Thread(target=submit_many, args=(number % 2,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.count(202) == 20 and results.count(429) == 60
+    assert stack.sql.rows("SELECT count(*) AS n FROM queue WHERE tenant = %s", tenant.tenant)[0]["n"] == 20
+
+
+def test_an_accepted_submit_is_answered_again_when_the_queue_is_full(stack, admin, tenant):
+    limit(stack, admin, tenant, {"max_queued": 1})
+    body, key = json.dumps(later()).encode(), f"k-{uuid.uuid4()}"
+
+    def post(content, name):
+        return tenant.client.post("/v1/jobs", content=content, headers={"content-type": "application/json",
+                                                                        "idempotency-key": name})
+
+    first = post(body, key)
+    assert first.status_code == 202
+    second = json.dumps(later()).encode()
+    error_of(post(second, "other"), 429, "queue_full")
+    again = post(body, key)
+    assert again.status_code == 202 and again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    # The refusal was not kept: with room the same key and body are accepted.
+    limit(stack, admin, tenant, {"max_queued": 2})
+    assert post(second, "other").status_code == 202
+
+
+def test_each_line_of_a_bulk_is_judged_alone(stack, admin, tenant):
+    limit(stack, admin, tenant, {"max_queued": 5, "max_body_bytes": 2000})
+    lines = [later() for _ in range(8)]
+    lines.insert(2, later(request=chat("x" * 3000, model="single")))
+    answers, summary = tenant.bulk(lines)
+    codes = [answer.get("error", {}).get("code") for answer in answers]
+    assert codes[2] == "too_large"
+    assert codes.count(None) == 5 and codes.count("queue_full") == 3
+    assert summary == {"object": "bulk.summary", "accepted": 5, "rejected": 4}
+    for answer in answers:
+        if "id" in answer:
+            assert tenant.job(answer["id"])["state"] == "queued"
+
+
+def test_scopes_count_their_own(stack, admin, tenant):
+    limit(stack, admin, tenant, {"workflows": {"w": {"max_queued": 1}}, "users": {"*": {"max_queued": 1}}})
+    tenant.post_json("/v1/jobs", later(workflow="w"), 202)
+    error = error_of(tenant.client.post("/v1/jobs", json=later(workflow="w")), 429, "queue_full")
+    assert "workflow:w" in error["message"]
+    tenant.post_json("/v1/jobs", later(workflow="v"), 202)
+    tenant.post_json("/v1/jobs", later(user="a"), 202)
+    tenant.post_json("/v1/jobs", later(user="b"), 202)
+    error = error_of(tenant.client.post("/v1/jobs", json=later(user="a")), 429, "queue_full")
+    assert "user:a" in error["message"]
+
+
+def test_a_shadow_limit_refuses_nothing(stack, admin, tenant):
+    limit(stack, admin, tenant, {"max_queued": 0, "max_body_bytes": 1, "tokens_per_minute": 0,
+                                 "budget_usd": {"day": "0"}, "submits_per_minute": 0, "shadow": True})
+    tenant.post_json("/v1/jobs", later(), 202)
+
+
+@pytest.mark.parametrize("limits, status, code, words", [
+    ({"max_body_bytes": 100}, 413, "too_large", "100 bytes"),
+    ({"tokens_per_minute": 10}, 400, "never_fits", "tokens_per_minute"),
+    ({"tokens_per_minute": 0}, 400, "never_fits", "tokens_per_minute"),
+    ({"max_job_cost_usd": "0.000000001"}, 400, "never_fits", "max_job_cost_usd"),
+    ({"max_job_cost_usd": "0"}, 400, "never_fits", "max_job_cost_usd"),
+    ({"budget_usd": {"day": "0.000000001"}}, 400, "never_fits", "budget_usd.day"),
+    ({"budget_usd": {"total": "0"}}, 400, "never_fits", "budget_usd.total"),
+    ({"models": {"single": {"budget_usd": {"month": "0"}}}}, 400, "never_fits", "model:single"),
+])
+def test_what_can_never_pass_is_refused_at_once(stack, admin, tenant, limits, status, code, words):
+    limit(stack, admin, tenant, limits)
+    error = error_of(tenant.client.post("/v1/jobs", json=later()), status, code)
+    assert words in error["message"] and error["type"] == "invalid_request_error"
+
+
+def test_a_job_too_dear_for_its_own_ceiling_never_fits(tenant):
+    error = error_of(tenant.client.post("/v1/jobs", json=later(max_cost_usd="0.000000001")), 400, "never_fits")
+    assert error["param"] == "max_cost_usd"
+
+
+def test_what_changes_the_price_unseen_is_refused_under_a_budget(stack, admin, tenant):
+    body = later()
+    body["request"]["service_tier"] = "priority"
+    tenant.post_json("/v1/jobs", body, 202)
+    limit(stack, admin, tenant, {"budget_usd": {"day": "100"}})
+    error = error_of(tenant.client.post("/v1/jobs", json=body), 400, "invalid_value")
+    assert error["param"] == "request.service_tier"
+
+
+def test_zero_of_a_rate_or_of_concurrency_makes_jobs_wait(stack, admin, tenant):
+    limit(stack, admin, tenant, {"requests_per_minute": 0, "max_concurrency": 0})
+    tenant.post_json("/v1/jobs", later(), 202)
+
+
+def test_a_disabled_tenant_is_refused_and_its_jobs_rest(stack, admin, tenant):
+    made = tenant.post_json("/v1/jobs", {"request": chat(model="single"), "run_at": soon(seconds=3)}, 202)
+    admin.client.patch(f"/admin/v1/tenants/{tenant.tenant}", json={"disabled": True})
+    for producer in (0, 1):
+        client = stack.api(producer=producer, key=tenant.key)
+        wait_until(lambda: client.client.post("/v1/jobs", json=later()).status_code == 403, KNOWN_S,
+                   "the tenant to be refused")
+        error_of(client.client.post("/v1/jobs", json=later()), 403, "tenant_disabled")
+    admin.client.patch(f"/admin/v1/tenants/{tenant.tenant}", json={"disabled": False})
+    wait_until(lambda: tenant.client.get("/v1/jobs").status_code == 200, KNOWN_S)
+    assert tenant.ended(made["id"], 30)["state"] == "succeeded"
+
+
+def test_limits_are_the_admins_alone(stack, admin):
+    _, key = tenant_key(admin, f"t-{uuid.uuid4().hex[:12]}")
+    client = stack.api(key=key)
+    assert client.client.get("/admin/v1/tenants/x/limits").status_code == 403

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What no waiting helps is refused at once; what only has to wait is not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/model/limit_judge.h"
+
+#define USD INT64_C(1000000000)
+
+static void test_what_never_fits_is_refused_and_named(void **state)
+{
+    static const struct limit_facts job = {.body_bytes = 500, .tokens = 100, .least_nano = 2 * USD};
+    static const struct {
+        const char *limits, *code, *words; /* code NULL: passes */
+        int64_t least_nano;                /* 0: as above */
+    } cases[] = {
+        {"{}", NULL, "", 0},
+        {"{\"max_body_bytes\":500}", NULL, "", 0},
+        {"{\"max_body_bytes\":499}", "too_large", "limit of 499 bytes", 0},
+        {"{\"tokens_per_minute\":100}", NULL, "", 0},
+        {"{\"tokens_per_minute\":99}", "never_fits", "tokens_per_minute of tenant", 0},
+        {"{\"tokens_per_minute\":0}", "never_fits", "tokens_per_minute", 0},
+        {"{\"requests_per_minute\":0,\"max_concurrency\":0,\"submits_per_minute\":0,"
+         "\"max_queued\":0}",
+         NULL, "", 0},
+        {"{\"max_job_cost_usd\":\"2\"}", NULL, "", 0},
+        {"{\"max_job_cost_usd\":\"1.999999999\"}", "never_fits", "max_job_cost_usd", 0},
+        {"{\"max_job_cost_usd\":\"0\"}", "never_fits", "max_job_cost_usd", 0},
+        {"{\"budget_usd\":{\"day\":\"2\",\"month\":\"2\",\"total\":\"2\"}}", NULL, "", 0},
+        {"{\"budget_usd\":{\"day\":\"1\"}}", "never_fits", "budget_usd.day", 0},
+        {"{\"budget_usd\":{\"month\":\"1\"}}", "never_fits", "budget_usd.month", 0},
+        {"{\"budget_usd\":{\"total\":\"0\"}}", "never_fits", "budget_usd.total", 0},
+        {"{\"budget_usd\":{\"total\":\"0\"}}", "never_fits", "budget_usd.total", -1},
+        {"{\"budget_usd\":{\"total\":\"1\"}}", NULL, "", -1},
+        {"{\"users\":{\"*\":{\"budget_usd\":{\"day\":\"1\"}}}}", "never_fits",
+         "budget_usd.day of user:u", 0},
+        {"{\"models\":{\"m\":{\"tokens_per_minute\":9}}}", "never_fits", "of model:m", 0},
+        {"{\"tokens_per_minute\":0,\"max_body_bytes\":1,\"budget_usd\":{\"day\":\"0\"},"
+         "\"shadow\":true}",
+         NULL, "", 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct applied_limit applied[LIMIT_SCOPE_COUNT];
+        struct limit_facts facts = job;
+        struct err err = {0};
+        struct limits *limits =
+            limits_parse_text(cases[i].limits, strlen(cases[i].limits), LIMITS_OF_TENANT, &err);
+        int count = limits_apply(limits, NULL, "k", "w", "u", "m", applied);
+
+        assert_non_null(limits);
+        if (cases[i].least_nano)
+            facts.least_nano = cases[i].least_nano;
+        if (limit_judge_job(applied, count, &facts, &err) != !cases[i].code ||
+            (cases[i].code && strcmp(err.code, cases[i].code) != 0) ||
+            (cases[i].code && !strstr(err.message, cases[i].words)))
+            fail_msg("%s: %s %s", cases[i].limits, err.code, err.message);
+        limits_unref(limits);
+    }
+}
+
+static void test_queues_and_submits_of_the_sets(void **state)
+{
+    struct limit_set tenant = {.submits_per_minute = -1, .max_queued = 7};
+    struct limit_set user = {.submits_per_minute = 3, .max_queued = -1};
+    struct limit_set shadow = {.submits_per_minute = -1, .max_queued = 1, .is_shadow = true};
+    struct applied_limit applied[] = {
+        {.scope = LIMIT_TENANT, .name = "", .set = &tenant},
+        {.scope = LIMIT_KEY, .name = "k", .set = &shadow},
+        {.scope = LIMIT_USER, .name = "u", .set = &user},
+    };
+    int64_t queues[LIMIT_SCOPE_COUNT];
+
+    (void)state;
+    assert_true(limit_judge_queues(applied, 3, queues));
+    assert_int_equal(queues[LIMIT_TENANT], 7);
+    assert_int_equal(queues[LIMIT_KEY], -1);
+    assert_int_equal(queues[LIMIT_USER], -1);
+    assert_true(limit_judge_has_submits(applied, 3));
+    assert_false(limit_judge_has_submits(applied, 2));
+    assert_false(limit_judge_queues(applied + 1, 2, queues));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_never_fits_is_refused_and_named),
+        cmocka_unit_test(test_queues_and_submits_of_the_sets),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
