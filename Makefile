@@ -200,11 +200,13 @@ valgrind: $(UNIT_TESTS)
 	  valgrind $(UNIT_TESTS)
 
 # Everything, with the total of all cases as the last line; tests/README.md says how to run a part.
-.PHONY: test integration chaos fuzz fuzz-run
+.PHONY: test integration slow chaos fuzz fuzz-run
 test:
 	$(Q)tests/run
 integration: | venv
 	$(Q)tests/run integration
+slow: | venv
+	$(Q)tests/run slow
 chaos:
 	$(Q)tests/run chaos
 FUZZ_SECONDS ?= 60
@@ -279,6 +281,7 @@ make lint          format check, clang-tidy, cppcheck, include directions
 make format        let clang-format have its way
 make unit          unit tests (FLAVOR=asan for sanitizers); make unit/test_map for one
 make integration   integration tests on real Kafka
+make slow          the integration tests that take minutes
 make fuzz          every fuzz target for FUZZ_SECONDS=60
 make chaos         kill things at random under load, then check that nothing was lost
 make bench-smoke   what a job costs beside a bare client

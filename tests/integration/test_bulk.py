@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from testenv.api import chat, soon
-from testenv.simulator import prompt_sha256
 from testenv.wait import wait_until
 
 
@@ -179,38 +178,3 @@ def test_more_than_the_allowed_lines_end_with_an_error_that_says_so(stack, api):
     lines = [json.loads(part) for part in answer.text.splitlines()]
     assert lines[0]["line"] == 1 and "id" in lines[0]
     assert lines[-1]["object"] == "bulk.error" and lines[-1]["error"]["code"] == "too_large"
-
-
-def test_two_thousand_jobs_from_four_uploads_all_succeed_once(stack, simulator):
-    """With some 429, 500 and cut streams: every job its own text, the ledger equal to the wire."""
-    wishes = [{"status": 429, "times": 1, "retry_after_ms": 50}, {"status": 500, "times": 1},
-              {"fault": "cut_line", "times": 1}]
-    requests = [[chat(tokens=3, **(wishes[n % 3] if n % 10 == 0 else {})) for n in range(500)] for _ in range(4)]
-    results = [None] * 4
-
-    def upload(part):
-        results[part] = stack.api(producer=part % 2).bulk([{"request": r} for r in requests[part]])
-
-    threads = [threading.Thread(target=upload, args=(part,)) for part in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ids = [answer["id"] for answers, _ in results for answer in answers]
-    assert len(set(ids)) == 2000
-    hexes = [job[4:] for job in ids]
-    wait_until(lambda: stack.sql.value("SELECT count(*) FROM jobs WHERE id = ANY(%s::uuid[]) AND state IS NOT NULL",
-                                       hexes) == 2000, 150, "all jobs to end", interval_s=0.5)
-    states = stack.sql.rows("SELECT state, count(*) AS n FROM jobs WHERE id = ANY(%s::uuid[]) GROUP BY 1", hexes)
-    assert {row["state"]: row["n"] for row in states} == {"succeeded": 2000}
-
-    by_prompt = {}
-    for call in simulator.all_calls():
-        by_prompt.setdefault(call["prompt_sha256"], []).append(call)
-    ledger = {}
-    for row in stack.sql.rows("SELECT * FROM calls WHERE job = ANY(%s::uuid[]) ORDER BY job, call", hexes):
-        ledger.setdefault(row["job"].hex, []).append(row)
-    for job, request in zip(ids, [r for part in requests for r in part]):
-        calls, rows = by_prompt[prompt_sha256(request)], ledger[job[4:]]
-        assert [call["status"] for call in calls] == [row["status"] for row in rows]
-        assert sum(call["outcome"] == "completed" and call["status"] == 200 for call in calls) == 1

@@ -28,12 +28,11 @@ class Simulator:
         return answer.json()
 
     def all_calls(self):
-        calls, after = [], 0
+        calls = []
         while True:
-            page = self.get("/sim/calls", after=after, limit=10000)
+            page = self.get("/sim/calls", after=calls[-1]["seq"] if calls else 0, limit=10000)
             calls += page["data"]
-            after = page["last_seq"]
-            if not page["has_more"]:
+            if not page["has_more"]:  # last_seq is the newest of all, not of the page
                 return calls
 
     def last_seq(self):
