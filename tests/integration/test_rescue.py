@@ -2,6 +2,7 @@
 """Workers that die or hang: their jobs finish all the same, once, and the ledger knows."""
 
 import os
+import random
 import signal
 
 import pytest
@@ -77,6 +78,45 @@ def test_a_reader_stays_through_a_killed_worker(stack):
     cursors_rise(seen)
     assert seen[-1].name == "job.succeeded"
     assert text_of(seen) == seen[-1].data["result"]["text"]
+
+
+def test_twenty_drops_and_resumes_through_a_killed_worker_miss_nothing(stack):
+    """At random points, from producer to producer, the worker killed in the middle: every attempt's text
+    stands whole in what was seen, no byte twice."""
+    seed = int(os.environ.get("NIGHTSHIFT_SEED", "4"))
+    dice = random.Random(seed)
+    job = stack.api().submit(chat(tokens=700, rate=70, unicode=1))["id"]
+    seen, cursor, drops, is_killed = [], None, 0, False
+    while not seen or seen[-1].name != "job.succeeded":
+        patience = dice.randint(1, 3) if drops < 24 else 10 ** 9
+        with stack.api(producer=dice.randrange(2)).events(job, last_event_id=cursor, timeout_s=90) as stream:
+            for event in stream:
+                seen.append(event)
+                cursor = event.cursor
+                patience -= 1
+                if patience <= 0:
+                    break
+        drops += 1
+        if not is_killed and drops == 8:
+            is_killed = True
+            wait_until(lambda: (stack.api().job(job)["partial"] or {}).get("text"), 15, "some text")
+            stack.kill("worker-1")
+            stack.restart("worker-1")
+        assert drops < 200
+    ended = stack.api().ended(job)
+    names = [event.name for event in seen]
+
+    assert drops >= 20, drops
+    cursors_rise(seen)
+    assert len({event.cursor for event in seen}) == len(seen)
+    assert names.count("attempt.superseded") == names.count("job.retrying") == 1
+    superseded = next(event for event in seen if event.name == "attempt.superseded")
+    assert superseded.data["valid_bytes"] == len(text_of(seen, attempt=1).encode()) > 0
+    assert text_of(seen, attempt=2) == ended["result"]["text"]
+    # Who reads it all at once now, from either producer, sees the same.
+    for producer in (0, 1):
+        again = stack.api(producer=producer).all_events(job)
+        assert [text_of(again, attempt=n) for n in (1, 2)] == [text_of(seen, attempt=n) for n in (1, 2)]
 
 
 def test_a_worker_that_hangs_and_comes_back_commits_nothing(stack):
