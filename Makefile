@@ -59,6 +59,7 @@ PARTS := common producer cli worker scheduler simulator migrations
 $(foreach p,$(PARTS),$(eval OBJECTS_$(p) := $(call objects,$(SOURCES_$(p)))))
 OBJECTS_migrations += $(OUT)/migrations/embedded.o
 OBJECTS_producer += $(OUT)/producer/openapi_document.o
+OBJECTS_common += $(OUT)/common/model/scripts.o
 $(foreach p,$(PARTS),$(eval LIB_$(p) := $(OUT)/lib$(p).a))
 
 PROGRAMS := $(foreach p,producer worker scheduler,$(if $(wildcard $(p)/main.c),$(BIN)/nightshift-$(p)))
@@ -148,6 +149,15 @@ $(CLI_PAGES): $(BIN)/nightshift
 	@mkdir -p $(dir $@)
 	$(SAY) TEXT $@
 	$(Q)XDG_CONFIG_HOME=/nonexistent $< $(CLI_WORDS) >$@.new && mv $@.new $@
+# And the scripts that Redis runs: script_rates_lua, ..., with a NUL behind each.
+$(OUT)/common/model/scripts.S: $(wildcard common/model/scripts/*.lua) Makefile
+	@mkdir -p $(dir $@)
+	$(Q){ printf '.section .rodata\n'; \
+	  for f in $(sort $(wildcard common/model/scripts/*.lua)); do n=script_$$(basename $$f .lua)_lua; \
+	    printf '.globl %s\n%s: .incbin "%s"\n.byte 0\n' $$n $$n $$f; done; \
+	  printf '.section .note.GNU-stack,"",@progbits\n'; } > $@
+$(OUT)/common/model/scripts.o: $(OUT)/common/model/scripts.S
+	$(Q)$(CC) -c -o $@ $<
 $(BIN)/nightshift-migrate: $(OUT)/migrations/main.o $(LIB_migrations) $(LIB_common)
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

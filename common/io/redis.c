@@ -184,6 +184,11 @@ bool redis_is_ready(const struct redis *redis)
     return redis->link && redis_link_is_ready(redis->link);
 }
 
+struct event_base *redis_base(const struct redis *redis)
+{
+    return redis->is_freed ? NULL : event_get_base(redis->tick);
+}
+
 const char *redis_run_id(const struct redis *redis)
 {
     return redis->link ? redis_link_run_id(redis->link) : "";

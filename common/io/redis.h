@@ -44,6 +44,9 @@ struct redis *redis_new(struct event_base *base, const struct redis_options *opt
 void redis_free(struct redis *redis);
 bool redis_is_ready(const struct redis *redis); /* an idle connection is tried once a second */
 
+/* The loop it lives on; NULL from within redis_free on, when nothing must be tried again. */
+struct event_base *redis_base(const struct redis *redis);
+
 /* run_id of the server the present connection goes to, "" when there is none or it is unknown.  It
  * changes when another server (or the same, started anew) answers; commands given now go to that
  * server or end with REDIS_LOST. */

@@ -36,8 +36,9 @@ enum {
     ADMISSION_SETTLES_MAX = 50000, /* settlements kept while Redis is away or a book is rebuilt */
 };
 
-/* redis is borrowed; give it a client of its own, because a deadline drops its whole connection.
- * workers says how many worker processes share the limits while Redis is away (1 at first). */
+/* redis is borrowed and outlives it; give it a client of its own, because a deadline drops its
+ * whole connection.  workers says how many processes of this kind share the limits while Redis is
+ * away (1 at first). */
 struct admission *admission_new(struct event_base *base, struct redis *redis) MUST_CHECK;
 /* What was asked is told ADMISSION_AWAY, from inside; settlements still kept are dropped: whoever
  * reconciles finds them in the ledger. */
@@ -87,8 +88,10 @@ enum admission_outcome {
     ADMISSION_STALE, /* nothing is held: the book is not of this generation, or this is another
                         Redis; generation says what was found */
     ADMISSION_AWAY,  /* Redis did not answer, or with an error; nobody under a budget may call.
-                        Should the reservation have been made after all, it is released as soon as
-                        Redis is back, so that a later try takes another name. */
+                        Should the reservation have been made after all, it is taken back as soon as
+                        Redis is there again: a later try must take another name (the call's next
+                        ordinal), as after every settlement.  A name whose taking back is not yet
+                        confirmed is answered with AWAY. */
 };
 
 /* What refused.  ADMISSION_CLOSED: the provider said so itself (admission_learn). */

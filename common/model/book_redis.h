@@ -119,6 +119,9 @@ struct book_reader {
 void book_read(struct redis *redis, const char *tenant, const struct book_reader *reader,
                void *arg);
 
+/* "<spent> <reserved> <unknown>" as it stands in the hash; out->account is left alone. */
+bool book_account_read(const char *text, size_t len, struct book_account *out) MUST_CHECK;
+
 /* Some accounts of a book for GET budget: account i is given in values[i], zeros for what is not
  * there.  values is NULL when Redis is away or the book is not of this generation: then the ledger
  * answers. */

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Settling: said again and again until Redis has taken it, in a list with an end. */
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/map.h"
+#include "common/base/str.h"
+#include "common/io/metrics.h"
+#include "common/model/admission_local.h"
+#include "common/model/admission_private.h"
+#include "common/model/admission_wire.h"
+
+#include <event2/event.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+enum {
+    TICK_MS = 50,
+    TICK_SENDS_MAX = 1000, /* said again in one tick, so that a return of Redis is no flood */
+    KEY_SIZE = ADMISSION_NAME_SIZE + 1,
+    ANSWER_REBUILDING = 1,
+    ANSWER_OVERRUN = 2,
+};
+
+static const struct log_context about = {.component = "admission"};
+
+static const struct metric overruns = {
+    .name = "nightshift_reservation_overruns_total",
+    .type = METRIC_COUNTER,
+    .help = "Calls that cost more than was reserved for them; must stay 0.",
+};
+static const struct metric dropped = {
+    .name = "nightshift_admission_settles_dropped_total",
+    .type = METRIC_COUNTER,
+    .help = "Settlements not told to Redis because too many waited; reconciliation mends them.",
+};
+
+/* Sits in waiting or in sent; leaves when Redis has taken it. */
+struct settle {
+    TAILQ_ENTRY(settle) link;
+    struct admission *admission; /* NULL: it is gone, free this at the reply */
+    struct script_args args;
+    bool is_whole;
+    bool is_undo;
+    char key[KEY_SIZE]; /* in undoing */
+};
+
+static void settle_free(struct settle *settle)
+{
+    struct admission *admission = settle->admission;
+
+    if (admission && settle->is_undo)
+        map_remove(admission->undoing, settle->key, strlen(settle->key));
+    if (admission)
+        admission->settle_count--;
+    script_args_release(&settle->args);
+    free(settle);
+}
+
+static void keep(struct settle *settle)
+{
+    struct admission *admission = settle->admission;
+
+    TAILQ_INSERT_TAIL(&admission->waiting, settle, link);
+    if (!event_pending(admission->tick, EV_TIMEOUT, NULL))
+        event_add(admission->tick, &(struct timeval){.tv_usec = TICK_MS * US_PER_MS});
+}
+
+static void send_settle(struct settle *settle);
+
+static void on_answer(const struct redis_reply *reply, void *arg)
+{
+    struct settle *settle = arg;
+
+    if (!settle->admission) {
+        settle_free(settle);
+        return;
+    }
+    TAILQ_REMOVE(&settle->admission->sent, settle, link);
+    if (script_is_unknown(reply) && !settle->is_whole) {
+        settle->is_whole = true;
+        send_settle(settle);
+        return;
+    }
+    settle->is_whole = false;
+    if (reply->kind == REDIS_INT && reply->number != ANSWER_REBUILDING) {
+        if (reply->number == ANSWER_OVERRUN) {
+            metric_add(&overruns, NULL, 1);
+            log_error(&about, "a call cost more than was reserved: %s",
+                      script_args_get(&settle->args, 1));
+        }
+        settle_free(settle);
+        return;
+    }
+    if (reply->kind == REDIS_ERROR)
+        log_debug(&about, "settling waits: %s", reply->text);
+    keep(settle);
+}
+
+static void send_settle(struct settle *settle)
+{
+    TAILQ_INSERT_TAIL(&settle->admission->sent, settle, link);
+    script_send(settle->admission->redis, SCRIPT_SETTLE, settle->is_whole, &settle->args, on_answer,
+                settle);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct admission *admission = arg;
+    struct settle *settle;
+    int sent = 0;
+
+    (void)fd;
+    (void)what;
+    while (redis_is_ready(admission->redis) && sent++ < TICK_SENDS_MAX &&
+           (settle = TAILQ_FIRST(&admission->waiting)) != NULL) {
+        TAILQ_REMOVE(&admission->waiting, settle, link);
+        send_settle(settle);
+    }
+    if (!TAILQ_EMPTY(&admission->waiting))
+        event_add(admission->tick, &(struct timeval){.tv_usec = TICK_MS * US_PER_MS});
+}
+
+void admission_settles_init(struct admission *admission)
+{
+    TAILQ_INIT(&admission->waiting);
+    TAILQ_INIT(&admission->sent);
+    admission->undoing = map_new(ADMISSION_SETTLES_MAX);
+    admission->tick = evtimer_new(admission->base, on_tick, admission);
+    metric_declare(&overruns, NULL);
+    metric_declare(&dropped, NULL);
+}
+
+void admission_settles_release(struct admission *admission)
+{
+    struct settle *settle;
+
+    while ((settle = TAILQ_FIRST(&admission->waiting)) != NULL) {
+        TAILQ_REMOVE(&admission->waiting, settle, link);
+        settle_free(settle);
+    }
+    while ((settle = TAILQ_FIRST(&admission->sent)) != NULL) {
+        TAILQ_REMOVE(&admission->sent, settle, link);
+        settle->admission = NULL;
+    }
+    map_free(admission->undoing);
+    if (admission->tick)
+        event_free(admission->tick);
+}
+
+size_t admission_settles_kept(const struct admission *admission)
+{
+    return admission->settle_count;
+}
+
+bool admission_is_undoing(const struct admission *admission, const char *name)
+{
+    char key[KEY_SIZE];
+
+    if (map_count(admission->undoing) == 0)
+        return false;
+    snprintf(key, sizeof(key), "t%s", name);
+    if (map_get(admission->undoing, key, strlen(key)))
+        return true;
+    key[0] = 'p';
+    return map_get(admission->undoing, key, strlen(key)) != NULL;
+}
+
+/* False: nothing can be kept. */
+static bool start(struct admission *admission, const struct settle *like)
+{
+    struct settle *settle =
+        admission->settle_count < ADMISSION_SETTLES_MAX && script_args_ok(&like->args)
+            ? malloc(sizeof(*settle))
+            : NULL;
+
+    if (!settle)
+        return false;
+    *settle = *like;
+    settle->admission = admission;
+    admission->settle_count++;
+    if (settle->is_undo && (map_get(admission->undoing, settle->key, strlen(settle->key)) ||
+                            !map_put(admission->undoing, settle->key, strlen(settle->key), settle)))
+        settle->is_undo = false; /* the first one stands for both */
+    /* While older ones wait it lines up behind them. */
+    if (TAILQ_EMPTY(&admission->waiting) && redis_is_ready(admission->redis))
+        send_settle(settle);
+    else
+        keep(settle);
+    return true;
+}
+
+void admission_settle_side(struct admission *admission, char kind, const char *owner,
+                           const char *name, enum admission_end end, int64_t cost_nano,
+                           int64_t tokens, unsigned parts)
+{
+    struct settle settle = {.is_undo = end == ADMISSION_UNDONE};
+
+    snprintf(settle.key, sizeof(settle.key), "%c%s", kind, name);
+    script_args_init(&settle.args);
+    wire_settle(kind, owner, name, end, cost_nano, tokens, parts, &settle.args);
+    if (start(admission, &settle))
+        return;
+    metric_add(&dropped, NULL, 1);
+    script_args_release(&settle.args);
+}
+
+void admission_undo(struct admission *admission, char kind, const char *owner, const char *name,
+                    unsigned parts)
+{
+    admission_settle_side(admission, kind, owner, name, ADMISSION_UNDONE, 0, 0, parts);
+}
+
+void admission_settle(struct admission *admission, const struct admission_settlement *settlement)
+{
+    unsigned parts = settlement->holds & (ADMISSION_HOLDS_MONEY | ADMISSION_HOLDS_RATES);
+    char name[ADMISSION_NAME_SIZE];
+
+    admission_name_format(settlement->job, settlement->run, settlement->call, name);
+    if (settlement->holds & ADMISSION_HOLDS_LOCAL)
+        admission_local_settle(admission->local, name);
+    if (parts)
+        admission_settle_side(admission, 't', settlement->tenant, name, settlement->end,
+                              settlement->cost_nano, settlement->tokens, parts);
+    if ((settlement->holds & ADMISSION_HOLDS_PROVIDER) && settlement->provider)
+        admission_settle_side(admission, 'p', settlement->provider, name, settlement->end, 0,
+                              settlement->tokens, ADMISSION_HOLDS_RATES);
+}
