@@ -178,6 +178,11 @@ $(OUT)/bench/%: $(OUT)/tests/bench/%.o $(LIB_common)
 bench-smoke: all $(BENCH_PROGRAMS) kafka | deps-run deps-kafka
 	$(Q)tests/bench/smoke
 
+# How long questions about a year of 10^8 calls take.
+.PHONY: bench-usage
+bench-usage: all | deps-run
+	$(Q)tests/bench/usage
+
 # Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
 $(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
@@ -240,7 +245,7 @@ C_SOURCES := $(wildcard common/*/*.c producer/*.c producer/*/*.c worker/*.c work
   migrations/*.c tests/*/*.c deploy/local/*.c)
 C_HEADERS := $(wildcard common/*/*.h producer/*.h producer/*/*.h worker/*.h worker/*/*.h scheduler/*.h \
   migrations/*.h tests/*/*.h)
-SCRIPTS := $(wildcard tests/run tests/run_* tests/check_* tests/*/run tests/bench/smoke .ci/run deploy/local/kafka/* \
+SCRIPTS := $(wildcard tests/run tests/run_* tests/check_* tests/*/run tests/bench/smoke tests/bench/usage .ci/run deploy/local/kafka/* \
   deploy/local/stack deploy/local/demo deploy/local/hello deploy/local/deps)
 LINTS := lint-format lint-tidy lint-cppcheck lint-layers lint-python
 .PHONY: lint $(LINTS) format
@@ -295,6 +300,7 @@ make slow          the integration tests that take minutes
 make fuzz          every fuzz target for FUZZ_SECONDS=60
 make chaos         kill things at random under load, then check that nothing was lost
 make bench-smoke   what a job costs beside a bare client
+make bench-usage   how long questions about a year of usage take
 make valgrind      unit tests under valgrind
 make deps          install the Debian packages that are missing
 make install       PREFIX=/usr/local DESTDIR=

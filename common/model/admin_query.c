@@ -42,6 +42,18 @@ static void on_answer(const struct pg_reply *reply, void *arg)
     wait.done(&answer, wait.arg);
 }
 
+bool admin_transaction(struct pg *pg, const struct pg_step *steps, size_t count,
+                       enum admin_outcome otherwise, admin_done_fn *done, void *arg)
+{
+    struct admin_wait *wait = malloc(sizeof(*wait));
+
+    if (!wait)
+        return false;
+    *wait = (struct admin_wait){steps[count - 1].statement->name, otherwise, done, arg};
+    pg_transaction(pg, steps, count, on_answer, wait);
+    return true;
+}
+
 bool admin_query(struct pg *pg, const struct pg_statement *statement, const struct pg_value *values,
                  size_t count, enum admin_outcome otherwise, admin_done_fn *done, void *arg)
 {

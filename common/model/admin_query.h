@@ -41,4 +41,8 @@ bool admin_query(struct pg *pg, const struct pg_statement *statement, const stru
                  size_t count, enum admin_outcome otherwise, admin_done_fn *done,
                  void *arg) MUST_CHECK;
 
+/* The same for several as one transaction; what the last one says counts. */
+bool admin_transaction(struct pg *pg, const struct pg_step *steps, size_t count,
+                       enum admin_outcome otherwise, admin_done_fn *done, void *arg) MUST_CHECK;
+
 #endif

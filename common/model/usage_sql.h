@@ -38,15 +38,15 @@
 
 #define USAGE_SQL_SUMS \
     SQL(\
-    " sum(jobs)::int8 AS jobs, sum(calls)::int8 AS calls," \
-    " sum(retries)::int8 AS retries, sum(errors)::int8 AS errors," \
-    " sum(input_tokens)::int8 AS input_tokens," \
-    " sum(output_tokens)::int8 AS output_tokens," \
-    " sum(cached_input_tokens)::int8 AS cached_input_tokens," \
-    " sum(cache_hits)::int8 AS cache_hits, sum(cost_nano)::int8 AS cost_nano," \
-    " sum(unknown_calls)::int8 AS unknown_calls," \
-    " sum(unknown_nano)::int8 AS unknown_nano," \
-    " sum(queue_wait_ms)::int8 AS queue_wait_ms")
+    " usage_sum(jobs) AS jobs, usage_sum(calls) AS calls," \
+    " usage_sum(retries) AS retries, usage_sum(errors) AS errors," \
+    " usage_sum(input_tokens) AS input_tokens," \
+    " usage_sum(output_tokens) AS output_tokens," \
+    " usage_sum(cached_input_tokens) AS cached_input_tokens," \
+    " usage_sum(cache_hits) AS cache_hits, usage_sum(cost_nano) AS cost_nano," \
+    " usage_sum(unknown_calls) AS unknown_calls," \
+    " usage_sum(unknown_nano) AS unknown_nano," \
+    " usage_sum(queue_wait_ms) AS queue_wait_ms")
 
 #define USAGE_SQL_ADD \
     SQL(\
