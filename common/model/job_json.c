@@ -88,6 +88,21 @@ static void put_head(const struct job_view *view, struct buf *out)
     put_bool(out, "cancel_requested", view->cancel_requested);
 }
 
+/* What the job may cost at most: its ceiling, or else the worst case of one call. */
+static void put_ceiling(const struct job_view *view, struct buf *out)
+{
+    static const char *const fits[] = {
+        [JOB_FIT_UNKNOWN] = "null", [JOB_FITS] = "true", [JOB_FITS_NOT] = "false"};
+
+    if (view->max_cost_nano >= 0)
+        put_money(out, "max_cost_usd", view->max_cost_nano);
+    else
+        put_text(out, "max_cost_usd", NULL);
+    if (view->is_full)
+        buf_printf(out, JOB_JSON_FITS "%s",
+                   fits[view->state == JOB_QUEUED ? view->fits_now : JOB_FIT_UNKNOWN]);
+}
+
 static void put_waiting(const struct job_view *view, struct buf *out)
 {
     if (view->state != JOB_QUEUED || !view->wait_reason) {
@@ -237,6 +252,7 @@ static void put_calls(const struct job_view *view, struct buf *out)
 bool job_json_write(const struct job_view *view, struct buf *out)
 {
     put_head(view, out);
+    put_ceiling(view, out);
     put_waiting(view, out);
     if (view->is_full) {
         put_partial(view, out);
@@ -268,6 +284,7 @@ bool job_json_submitted(const struct job_new *job, struct buf *out)
         .run_at_us = job->run_at_us,
         .deadline_us = job->deadline_us,
         .replay_of = job->replay_of,
+        .max_cost_nano = job->max_cost_nano >= 0 ? job->max_cost_nano : job->worst_case_nano,
         .is_full = true,
     };
 

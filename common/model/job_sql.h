@@ -44,7 +44,9 @@
     "               AND name = (ARRAY['high', 'normal',"                                        \
     "                   'low'])[q.priority + 1]) AS is_class_paused,"                           \
     "           EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = q.tenant)"          \
-    "               AS is_tenant_paused"                                                        \
+    "               AS is_tenant_paused,"                                                       \
+    "           EXISTS (SELECT FROM tenants t WHERE t.id = q.tenant AND t.is_disabled)"         \
+    "               AS is_tenant_disabled"                                                      \
     "    WHERE q.job IS NOT NULL"                                                               \
     " ) AS w ON true"                                                                           \
     " LEFT JOIN LATERAL ("                                                                      \
@@ -77,19 +79,22 @@
     " coalesce(r.deferrals, q.deferrals, j.deferrals),"                                        \
     " coalesce(r.crashes, q.crashes, j.crashes),"                                              \
     " coalesce(r.cancel_requested, q.cancel_requested, j.cancel_requested), j.replay_of,"      \
+    " coalesce(j.max_cost_nano, j.worst_case_nano), j.worst_case_nano, j.key_id,"              \
     " CASE WHEN w.is_early THEN coalesce(q.wait_reason, 'retry')"                              \
-    "      WHEN w.is_class_paused OR w.is_tenant_paused THEN 'paused'"                         \
+    "      WHEN w.is_class_paused OR w.is_tenant_paused OR w.is_tenant_disabled"               \
+    "          THEN 'paused'"                                                                  \
     "      WHEN q.job IS NULL THEN NULL"                                                       \
     "      WHEN NOT (SELECT is_there FROM alive) THEN 'no_worker'"                             \
     "      ELSE 'position' END,"                                                               \
     " CASE WHEN w.is_early THEN q.wait_detail"                                                 \
     "      WHEN w.is_class_paused THEN 'the priority is paused'"                               \
-    "      WHEN w.is_tenant_paused THEN 'the tenant is paused' END,"                           \
+    "      WHEN w.is_tenant_paused THEN 'the tenant is paused'"                                \
+    "      WHEN w.is_tenant_disabled THEN 'the tenant is disabled' END,"                       \
     " CASE WHEN w.is_early THEN q.ready_at END,"                                               \
     " CASE WHEN q.job IS NOT NULL AND place.before < 1000 THEN place.before + 1 END,"          \
     " j.error_type, j.error_code, j.error_message, j.error_retryable,"                         \
     " l.has_usage, l.input, l.output, l.cached, l.is_estimated, l.cost, l.unknown_cost"
-enum { JOB_SQL_COLUMN_COUNT = 33 };
+enum { JOB_SQL_COLUMN_COUNT = 36 };
 
 /* The columns from `first` on; pointers are borrowed from the result.  False: nonsense stands there
  * (a state of a newer version). */

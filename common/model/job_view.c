@@ -60,6 +60,21 @@ static void take_counters(struct columns *columns, struct job_view *out)
     out->replay_of = take_id(columns);
 }
 
+static int64_t take_nano(struct columns *columns)
+{
+    bool is_null = pg_is_null(columns->result, columns->row, columns->next);
+    int64_t nano = take_int(columns);
+
+    return is_null ? -1 : nano;
+}
+
+static void take_ceiling(struct columns *columns, struct job_view *out)
+{
+    out->max_cost_nano = take_nano(columns);
+    out->worst_case_nano = take_nano(columns);
+    out->key_id = take_text(columns);
+}
+
 static void take_waiting(struct columns *columns, struct job_view *out)
 {
     out->wait_reason = take_text(columns);
@@ -98,6 +113,7 @@ bool job_view_of_row(const struct pg_result *result, int row, int first, struct 
         return false;
     take_submitted(&columns, out);
     take_counters(&columns, out);
+    take_ceiling(&columns, out);
     take_waiting(&columns, out);
     take_error(&columns, out);
     take_usage(&columns, out);

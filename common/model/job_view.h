@@ -27,6 +27,8 @@ enum job_call_column {
     JOB_CALL_IS_ESTIMATED,
 };
 
+enum job_fit { JOB_FIT_UNKNOWN, JOB_FITS, JOB_FITS_NOT };
+
 /* Pointers are borrowed from the reply that carries it; NULL and 0 where nothing is known. */
 struct job_view {
     struct id id;
@@ -39,6 +41,9 @@ struct job_view {
     int attempts, deferrals, crashes;
     bool cancel_requested;
     struct id replay_of;
+    int64_t max_cost_nano; /* asked for, else the worst case of one call; -1: unknown */
+    int64_t worst_case_nano;
+    const char *key_id;
 
     /* Queued: why it waits. */
     const char *wait_reason;
@@ -65,8 +70,9 @@ struct job_view {
     size_t result_len;
     const char *result_sha256; /* 32 bytes */
     const char *finish_reason;
-    const char *calls;   /* JSON array of an array per call; or NULL */
-    const char *request; /* ?include=request: as it came; or NULL */
+    enum job_fit fits_now; /* queued: into its budgets */
+    const char *calls;     /* JSON array of an array per call; or NULL */
+    const char *request;   /* ?include=request: as it came; or NULL */
     size_t request_len;
 };
 

@@ -14,30 +14,11 @@
 #include "common/base/json.h"
 
 static const char *const members[] = {
-    "id",
-    "object",
-    "state",
-    "priority",
-    "workflow",
-    "user",
-    "purpose",
-    "data_class",
-    "metadata",
-    "model",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "run_at",
-    "deadline",
-    "attempts",
-    "deferrals",
-    "crashes",
-    "cancel_requested",
-    "waiting",
-    "usage",
-    "cost_usd",
-    "unknown_cost_usd",
-    "replay_of",
+    "id",         "object",     "state",      "priority",         "workflow",
+    "user",       "purpose",    "data_class", "metadata",         "model",
+    "created_at", "started_at", "ended_at",   "run_at",           "deadline",
+    "attempts",   "deferrals",  "crashes",    "cancel_requested", "max_cost_usd",
+    "waiting",    "usage",      "cost_usd",   "unknown_cost_usd", "replay_of",
     "error",
 };
 enum { MEMBER_COUNT = sizeof(members) / sizeof(members[0]) };
@@ -76,6 +57,8 @@ static void test_submitted_job_is_the_same_bytes_each_time(void **state)
         .metadata = (char[]){"{ \"k\":\"v\"}"},
         .model = (char[]){"fast"},
         .deadline_us = INT64_C(1800000000123999),
+        .max_cost_nano = -1,
+        .worst_case_nano = 1500,
     };
     static const char expected[] =
         "{\"id\":\"job_01a1fe3321b176a2b9d169d35d244253\",\"object\":\"job\",\"state\":\"queued\","
@@ -83,7 +66,8 @@ static void test_submitted_job_is_the_same_bytes_each_time(void **state)
         "\"data_class\":null,\"metadata\":{ \"k\":\"v\"},\"model\":\"fast\","
         "\"created_at\":\"2026-11-21T13:02:06.257Z\",\"started_at\":null,\"ended_at\":null,"
         "\"run_at\":null,\"deadline\":\"2027-01-15T08:00:00.123Z\",\"attempts\":0,"
-        "\"deferrals\":0,\"crashes\":0,\"cancel_requested\":false,\"waiting\":null,"
+        "\"deferrals\":0,\"crashes\":0,\"cancel_requested\":false,"
+        "\"max_cost_usd\":\"0.000001500\",\"fits_now\":null,\"waiting\":null,"
         "\"partial\":null,\"result\":null,\"usage\":null,\"cost_usd\":\"0.000000000\","
         "\"unknown_cost_usd\":\"0.000000000\",\"replay_of\":null,\"error\":null,\"calls\":[]}";
     struct buf out;
