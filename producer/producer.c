@@ -14,6 +14,8 @@
 #include "common/io/metrics.h"
 #include "common/io/pg.h"
 #include "common/io/redis.h"
+#include "common/model/admission.h"
+#include "common/model/admission_local.h"
 #include "common/model/api_error.h"
 #include "common/model/api_key.h"
 #include "common/model/end_store.h"
@@ -38,6 +40,7 @@ enum {
     /* A database that answers no more is noticed a little after these. */
     INTAKE_TIMEOUT_MS = 10000,
     API_TIMEOUT_MS = 5000,
+    LIMIT_TIMEOUT_MS = 500,
     FLUSH_MS = 2000,
     WARM_UP_S = 10, /* so long Kafka may keep a new process unready */
 };
@@ -100,10 +103,22 @@ static bool start_redis(struct producer *producer, const struct daemon_settings 
     return producer->watches != NULL;
 }
 
-static bool start_limits(struct producer *producer, struct err *err)
+/* The Redis of limits is asked before anything is done: it may not make anybody wait long. */
+static bool start_limits(struct producer *producer, const struct daemon_settings *common,
+                         struct err *err)
 {
+    struct redis_options options = {.url = common->redis_url,
+                                    .command_timeout_ms = LIMIT_TIMEOUT_MS};
+
     producer->limits = limit_cache_new(producer->base, producer->api_pg);
-    return producer->limits || err_set(err, "start the limits: out of memory");
+    producer->local_limits = admission_local_new();
+    if (!producer->limits || !producer->local_limits)
+        return err_set(err, "start the limits: out of memory");
+    producer->limit_redis = redis_new(producer->base, &options, err);
+    if (!producer->limit_redis)
+        return false;
+    producer->admission = admission_new(producer->base, producer->limit_redis);
+    return producer->admission || err_set(err, "start the limits: out of memory");
 }
 
 static bool read_configuration(struct producer *producer, struct err *err)
@@ -174,7 +189,7 @@ struct producer *producer_start(struct daemon *daemon, struct err *err)
     store_declare_metrics();
     if (read_configuration(producer, err) && connect_duties(producer, common->database_url, err) &&
         open_stores(producer, err) && start_kafka(producer, common, err) &&
-        start_redis(producer, common, err) && start_limits(producer, err) &&
+        start_redis(producer, common, err) && start_limits(producer, common, err) &&
         start_auth(producer, err) && start_server(producer, err))
         return producer;
     producer_free(producer);
@@ -193,6 +208,8 @@ void producer_free(struct producer *producer)
     streams_free(producer->streams);
     if (producer->kafka)
         kafka_producer_free(producer->kafka, FLUSH_MS);
+    if (producer->admission)
+        admission_free(producer->admission);
     limit_cache_free(producer->limits);
     submit_store_free(producer->submits);
     job_store_free(producer->jobs);
@@ -209,6 +226,9 @@ void producer_free(struct producer *producer)
     auth_free(producer->auth);
     if (producer->redis)
         redis_free(producer->redis);
+    if (producer->limit_redis)
+        redis_free(producer->limit_redis);
+    admission_local_free(producer->local_limits);
     watches_free(producer->watches);
     publisher_free(producer->publisher);
     settings_unref(producer->settings);

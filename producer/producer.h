@@ -9,6 +9,8 @@
 #include "common/base/crypto.h"
 #include "common/model/webhook_options.h"
 
+struct admission;
+struct admission_local;
 struct auth;
 struct daemon;
 struct end_store;
@@ -64,6 +66,9 @@ struct producer {
     struct waking *wakings;     /* jobs made ready after their limits changed (admin_limits.c) */
 
     struct redis *redis;
+    struct redis *limit_redis; /* its own: a deadline drops its connection */
+    struct admission *admission;
+    struct admission_local *local_limits; /* while Redis is away */
     struct watches *watches;
     struct publisher *publisher;
     struct streams *streams;

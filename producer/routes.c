@@ -227,6 +227,14 @@ static void take_query(struct request_context *context)
 
 /* --- the request ------------------------------------------------------------------------------ */
 
+static void on_meters(const struct intake_verdict *verdict, void *arg)
+{
+    struct request_context *context = arg;
+
+    context->meters = verdict->meters;
+    take_query(context);
+}
+
 static void on_authenticated(bool ok, const struct caller *caller, const struct err *err, void *arg)
 {
     struct request_context *context = arg;
@@ -239,7 +247,7 @@ static void on_authenticated(bool ok, const struct caller *caller, const struct 
     context->caller = *caller;
     if (context->route->scope == SCOPE_ADMIN && !admin_headers_check(context->http, &refusal))
         reply_err(context->http, &refusal);
-    else
+    else if (!*caller->tenant || !intake_look(context->producer, caller, on_meters, context))
         take_query(context);
 }
 

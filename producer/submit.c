@@ -196,6 +196,20 @@ static bool store(struct submission *submission)
                         is_capped ? most_queued : NULL, on_stored, submission);
 }
 
+static void on_verdict(const struct intake_verdict *verdict, void *arg)
+{
+    struct submission *submission = arg;
+
+    submission->outcome.meters = verdict->meters;
+    if (verdict->is_refused) {
+        submission->outcome.err = verdict->err;
+        submission->outcome.retry_after_s = verdict->retry_after_s;
+        refuse(submission);
+    } else if (!store(submission)) {
+        refuse_for_now(submission, "overloaded", "Too many jobs are being submitted");
+    }
+}
+
 static void refuse_later(void *arg)
 {
     refuse(arg);
@@ -228,7 +242,7 @@ bool submit_job(struct producer *producer, struct job_new *job, size_t body_byte
         return true;
     }
     job_submit_stamp(job, id_make(now_us));
-    if (store(submission))
+    if (intake_take(producer, job, on_verdict, submission) || store(submission))
         return true;
     job_new_free(job);
     free(submission);

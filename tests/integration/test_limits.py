@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits: their documents, and what intake refuses because of them."""
 
+import itertools
 import json
 import threading
+import time
 import uuid
 
 import pytest
 
-from conftest import tenant_key
+from conftest import running, tenant_key
 from testenv.api import chat, soon
+from testenv.stack import Stack
 from testenv.wait import wait_until
 
 COUNTS = ("submits_per_minute", "requests_per_minute", "tokens_per_minute", "max_concurrency", "max_queued",
           "max_body_bytes")
 KNOWN_S = 2  # a change is felt everywhere by then
+MARKS = itertools.count(900_000_000)  # tokens per minute that no job reaches: shown in headers
 
 
 def put(admin, path, body, expect=200):
@@ -23,15 +27,20 @@ def put(admin, path, body, expect=200):
 
 
 def limit(stack, admin, client, body):
-    """Limits of the client's tenant, known to all producers when this returns."""
+    """Limits of the client's tenant, known to all producers when this returns: a limit of tokens that
+    is nobody else's shows in the headers of each."""
+    mark = next(MARKS)
     put(admin, f"/admin/v1/tenants/{client.tenant}/limits", body)
-    settle(stack)
+    (key,) = admin.get_json(f"/admin/v1/tenants/{client.tenant}/keys")["data"]
+    put(admin, f"/admin/v1/keys/{key['id']}/limits", {"tokens_per_minute": mark})
 
+    def is_known(producer):
+        answer = stack.api(producer=producer, key=client.key).client.get("/v1/jobs/none")
+        policy = answer.headers.get("ratelimit-policy", "")
+        return str(mark) in policy or (body.get("tokens_per_minute") is not None and policy)
 
-def settle(stack):
-    """Waits for a poll of every process that began after now."""
-    import time  # pylint: disable=import-outside-toplevel
-    time.sleep(1.1)
+    for producer in range(len(stack.urls)):
+        wait_until(lambda number=producer: is_known(number), KNOWN_S, "the limits to be known")
 
 
 def later(**fields):
@@ -282,3 +291,109 @@ def test_limits_are_the_admins_alone(stack, admin):
     _, key = tenant_key(admin, f"t-{uuid.uuid4().hex[:12]}")
     client = stack.api(key=key)
     assert client.client.get("/admin/v1/tenants/x/limits").status_code == 403
+
+
+# --- submits per minute ---------------------------------------------------------------------------
+
+def statuses(client, count, **fields):
+    return [client.client.post("/v1/jobs", json=later(**fields)).status_code for _ in range(count)]
+
+
+def test_submits_are_limited_per_minute_with_a_burst_of_a_tenth(stack, admin, tenant):
+    limit(stack, admin, tenant, {"submits_per_minute": 60})
+    clients = [stack.api(producer=number, key=tenant.key).client for number in (0, 1)]
+    began = time.monotonic()
+    answers = [clients[number % 2].post("/v1/jobs", json=later()) for number in range(20)]
+    passed = time.monotonic() - began
+    codes = [answer.status_code for answer in answers]
+    assert codes[:6] == [202] * 6 and 429 in codes and codes.count(202) <= 6 + passed + 1, codes
+    answer = answers[codes.index(429)]
+    error = error_of(answer, 429, "rate_limited")
+    assert error["type"] == "rate_limit_error" and "60 submits per minute" in error["message"]
+    assert answer.headers["retry-after"] == "1" and answer.headers["x-should-retry"] == "true"
+    assert answer.headers["x-ratelimit-limit-requests"] == "60"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    wait_until(lambda: clients[0].post("/v1/jobs", json=later()).status_code == 202, 5, "the next submit")
+
+
+def test_zero_submits_per_minute_is_a_429(stack, admin, tenant):
+    limit(stack, admin, tenant, {"submits_per_minute": 0})
+    answer = tenant.client.post("/v1/jobs", json=later())
+    error_of(answer, 429, "rate_limited")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_accepted_submit_is_answered_again_over_the_rate(stack, admin, tenant):
+    headers = {"content-type": "application/json", "idempotency-key": str(uuid.uuid4())}
+    body = json.dumps(later()).encode()
+    first = tenant.client.post("/v1/jobs", content=body, headers=headers)
+    limit(stack, admin, tenant, {"submits_per_minute": 0})
+    again = tenant.client.post("/v1/jobs", content=body, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202) and first.content == again.content
+    headers["idempotency-key"] = str(uuid.uuid4())
+    error_of(tenant.client.post("/v1/jobs", content=body, headers=headers), 429, "rate_limited")
+    limit(stack, admin, tenant, {})
+    assert tenant.client.post("/v1/jobs", content=body, headers=headers).status_code == 202
+
+
+def test_a_user_has_a_rate_of_his_own(stack, admin, tenant):
+    limit(stack, admin, tenant, {"users": {"*": {"submits_per_minute": 10}}})
+    assert statuses(tenant, 2, user="a") == [202, 429]
+    assert statuses(tenant, 2, user="b") == [202, 429]
+    assert statuses(tenant, 2) == [202, 202]
+
+
+def test_bulk_lines_over_the_rate_are_refused_one_by_one(stack, admin, tenant):
+    limit(stack, admin, tenant, {"submits_per_minute": 100})
+    answers, summary = tenant.bulk([later() for _ in range(40)])
+    codes = [answer.get("error", {}).get("code") for answer in answers]
+    assert set(codes) == {None, "rate_limited"}
+    assert 10 <= codes.count(None) <= 15 and summary["accepted"] == codes.count(None)
+    assert stack.sql.rows("SELECT count(*) AS n FROM queue WHERE tenant = %s",
+                          tenant.tenant)[0]["n"] == summary["accepted"]
+
+
+def test_every_answer_to_a_limited_key_tells_its_limits(stack, admin, tenant):
+    limit(stack, admin, tenant, {"submits_per_minute": 600, "tokens_per_minute": 100_000})
+    job = tenant.post_json("/v1/jobs", later(), 202)["id"]
+    answers = [tenant.client.get("/v1/jobs"), tenant.client.get(f"/v1/jobs/{job}"),
+               tenant.client.get("/v1/jobs/none"), tenant.client.post("/v1/jobs", json={}),
+               tenant.client.post("/v1/jobs", content=b"{", headers={"content-type": "application/json"}),
+               tenant.client.post("/v1/jobs", json=later()), tenant.client.get("/v1/jobs?nonsense=1"),
+               tenant.client.post(f"/v1/jobs/{job}/cancel")]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 400, 400, 202, 400, 200]
+    for answer in answers:
+        assert answer.headers["x-ratelimit-limit-requests"] == "600"
+        assert answer.headers["x-ratelimit-limit-tokens"] == "100000"
+        assert 0 <= int(answer.headers["x-ratelimit-remaining-requests"]) <= 600
+        assert answer.headers["x-ratelimit-remaining-tokens"].isdigit()
+        assert answer.headers["x-ratelimit-reset-requests"].endswith("s")
+        assert answer.headers["ratelimit-policy"] == '"requests";q=600;w=60, "tokens";q=100000;w=60'
+        assert answer.headers["ratelimit"].startswith('"requests";r=')
+    remaining = [int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers]
+    assert remaining[5] < remaining[2]
+
+
+def test_who_has_no_limits_is_told_of_none(tenant):
+    answer = tenant.client.get("/v1/jobs")
+    assert not [name for name in answer.headers if "ratelimit" in name]
+
+
+@pytest.fixture
+def own_stack():
+    yield from running(Stack(broker="embedded"))
+
+
+def test_without_redis_a_limiter_of_the_process_stands_in(own_stack):
+    admin = own_stack.admin()
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    _, key = tenant_key(admin, name)
+    client = own_stack.api(key=key)
+    client.tenant = name
+    limit(own_stack, admin, client, {"submits_per_minute": 60})
+    own_stack.kill("redis")
+    answers = [client.client.post("/v1/jobs", json=later()) for _ in range(30)]
+    codes = [answer.status_code for answer in answers]
+    assert codes[0] == 202 and set(codes) == {202, 429} and codes.count(202) <= 30
+    assert all(answer.headers["x-ratelimit-limit-requests"] == "60" for answer in answers)
+    own_stack.restart("redis")
