@@ -63,9 +63,9 @@ static const struct option common_options[DAEMON_COMMON_OPTIONS] = {
 };
 
 /* One configuration file may serve all programs: each leaves the others' sections alone. */
-static const char *const shared_sections[] = {"producer.*",  "worker.*",  "scheduler.*",
-                                              "providers.*", "routes.*",  "prices.*",
-                                              "secrets.*",   "webhooks.*"};
+static const char *const shared_sections[] = {"producer.*",  "worker.*",   "scheduler.*",
+                                              "providers.*", "routes.*",   "prices.*",
+                                              "secrets.*",   "webhooks.*", "identity_providers.*"};
 
 enum { SHARED_SECTIONS = sizeof(shared_sections) / sizeof(shared_sections[0]) };
 
