@@ -232,6 +232,16 @@ static const struct cli_option audit_export_options[] = {
     {.name = "object", .value = "WHAT", .help = "as the rows name it"},
     END,
 };
+static const struct cli_option doctor_options[] = {
+    {.name = "config",
+     .letter = 'c',
+     .value = "FILE",
+     .choices = "FILE",
+     .help = "the daemons' configuration; may be repeated, later files win"},
+    {.name = "no-providers", .help = "do not call the providers"},
+    END,
+};
+
 const struct cli_command cli_commands[] = {
     {.name = "submit",
      .arguments = "[TEXT | -]",
@@ -446,6 +456,15 @@ const struct cli_command cli_commands[] = {
      .run = audit_export_run,
      .options = audit_export_options,
      .summary = "Write the audit trail as NDJSON"},
+    {.name = "doctor",
+     .arguments = "",
+     .run = doctor_run,
+     .options = doctor_options,
+     .summary = "Look for what is wrong, and say what to do about it",
+     .more =
+         "Checks the configuration, the producer and the keys, Postgres and its schema, Redis,\n"
+         "Kafka, the workers, the scheduler, the providers and their keys, clocks and disks.\n"
+         "Addresses come from --config, or DATABASE_URL, REDIS_URL and KAFKA_BROKERS."},
     {.name = "completion",
      .arguments = "bash|zsh",
      .min_arguments = 1,
