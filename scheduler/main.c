@@ -12,6 +12,10 @@
 #include "common/io/daemon.h"
 #include "common/io/kafka.h"
 #include "common/io/pg.h"
+#include "common/io/redis.h"
+#include "common/model/admission.h"
+#include "common/model/book_rebuild.h"
+#include "common/model/limit_cache.h"
 #include "common/model/schema_store.h"
 #include "common/model/store.h"
 #include "common/model/webhook_sender.h"
@@ -19,6 +23,7 @@
 #include "scheduler/counts.h"
 #include "scheduler/leader.h"
 #include "scheduler/prepare.h"
+#include "scheduler/reconcile.h"
 #include "scheduler/rescue.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/tasks.h"
@@ -92,11 +97,31 @@ static bool connect_duties(struct scheduler *scheduler, const char *url, struct 
         .url = url, .duty = "rescue", .on_connect = on_rescue_connected, .arg = scheduler};
     struct pg_options upkeep = {
         .url = url, .duty = "upkeep", .statement_timeout_ms = UPKEEP_TIMEOUT_MS};
+    struct pg_options books = {
+        .url = url, .duty = "books", .statement_timeout_ms = UPKEEP_TIMEOUT_MS};
 
     scheduler->feed_pg = pg_new(scheduler->base, &feed, err);
     scheduler->rescue_pg = scheduler->feed_pg ? pg_new(scheduler->base, &rescue, err) : NULL;
     scheduler->upkeep_pg = scheduler->rescue_pg ? pg_new(scheduler->base, &upkeep, err) : NULL;
-    return scheduler->upkeep_pg != NULL;
+    scheduler->books_pg = scheduler->upkeep_pg ? pg_new(scheduler->base, &books, err) : NULL;
+    return scheduler->books_pg != NULL;
+}
+
+static bool start_budgets(struct scheduler *scheduler, const char *redis_url, struct err *err)
+{
+    struct redis_options redis = {.url = redis_url};
+
+    scheduler->budget_redis = redis_new(scheduler->base, &redis, err);
+    if (!scheduler->budget_redis)
+        return false;
+    scheduler->limits = limit_cache_new(scheduler->base, scheduler->feed_pg);
+    scheduler->admission = admission_new(scheduler->base, scheduler->budget_redis);
+    scheduler->reconcile = reconcile_new();
+    if (scheduler->limits)
+        scheduler->books = book_rebuild_new(scheduler->base, scheduler->books_pg,
+                                            scheduler->budget_redis, scheduler->limits);
+    return (scheduler->books && scheduler->admission && scheduler->reconcile) ||
+           err_set(err, "start the books of budgets: out of memory");
 }
 
 static bool start_leader(struct scheduler *scheduler, const char *url, struct err *err)
@@ -138,14 +163,22 @@ static void release(struct program *program)
     if (program->drain_tick)
         event_free(program->drain_tick);
     webhook_sender_free(scheduler->webhooks);
+    if (scheduler->books)
+        book_rebuild_free(scheduler->books);
+    admission_free(scheduler->admission);
+    redis_free(scheduler->budget_redis);
+    limit_cache_free(scheduler->limits);
     if (scheduler->feed_pg)
         pg_free(scheduler->feed_pg);
     if (scheduler->rescue_pg)
         pg_free(scheduler->rescue_pg);
     if (scheduler->upkeep_pg)
         pg_free(scheduler->upkeep_pg);
+    if (scheduler->books_pg)
+        pg_free(scheduler->books_pg);
     leader_free(scheduler->leader);
     tasks_free(scheduler->tasks);
+    reconcile_free(scheduler->reconcile);
     if (scheduler->producer)
         kafka_producer_free(scheduler->producer, FLUSH_MS);
     free(program);
@@ -179,7 +212,10 @@ static bool start(struct daemon *daemon, struct err *err)
     rescue_declare_metrics();
     audit_declare_metrics();
     counts_forget();
+    reconcile_declare_metrics();
+    book_rebuild_declare_metrics();
     if (connect_duties(scheduler, common->database_url, err) &&
+        start_budgets(scheduler, common->redis_url, err) &&
         start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err) &&
         start_webhooks(scheduler, err)) {
         scheduler->tasks = tasks_new(scheduler, task_table, task_table_count);

@@ -9,13 +9,19 @@
 #include "common/model/audit_verify.h"
 #include "common/model/topics.h"
 #include "common/model/webhook_options.h"
+#include "scheduler/books.h"
 #include "scheduler/rescue_rules.h"
 
+struct admission;
+struct book_rebuild;
 struct daemon;
 struct event_base;
 struct kafka_producer;
 struct leader;
+struct limit_cache;
 struct pg;
+struct reconcile;
+struct redis;
 struct tasks;
 struct webhook_sender;
 
@@ -35,7 +41,16 @@ struct scheduler {
     struct pg *feed_pg;   /* feed, lanes, recall, republish */
     struct pg *rescue_pg; /* rescue, deadlines */
     struct pg *upkeep_pg; /* counts, usage, partitions, retention, audit */
+    struct pg *books_pg;  /* sums of the ledger for budgets; alerts */
     struct tasks *tasks;
+
+    /* Budgets; all NULL in tests that have no Redis. */
+    struct limit_cache *limits; /* asks over feed_pg */
+    struct redis *budget_redis;
+    struct admission *admission;
+    struct book_rebuild *books;
+    struct reconcile *reconcile;
+    struct books_pass books_pass;
 
     /* Sends a ticket; whether it arrives is no concern of the feeder's: a dealt row whose ticket is
      * lost is taken directly by a worker, or published again. */

@@ -11,9 +11,11 @@
 #include "common/io/metrics.h"
 #include "common/model/leader_store.h"
 #include "scheduler/audit.h"
+#include "scheduler/books.h"
 #include "scheduler/counts.h"
 #include "scheduler/feed.h"
 #include "scheduler/leader.h"
+#include "scheduler/reconcile.h"
 #include "scheduler/rescue.h"
 #include "scheduler/retain.h"
 #include "scheduler/scheduler.h"
@@ -34,6 +36,8 @@ const struct task_spec task_table[] = {
     {"partitions", 3600 * 1000, true, partitions_run},
     {"retention", 600 * 1000, true, retention_run},
     {"audit", 10 * 1000, true, audit_run},
+    {"books", 500, true, books_run},
+    {"reconcile", 5000, true, reconcile_run},
     {"webhooks", 500, false, webhooks_run},
 };
 const size_t task_table_count = sizeof(task_table) / sizeof(task_table[0]);

@@ -107,12 +107,10 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
  * totals; only who has a budget of users reads the roll-ups that tell users apart. */
 #define SQL_MONEY \
     SQL(                                                                                       \
-    "deltas AS MATERIALIZED ("                                                                 \
-    "    SELECT tenant, day, key_id, workflow, end_user, route,"                               \
-    "           sum(cost_nano) AS cost_nano, sum(unknown_nano) AS unknown_nano"                \
+    "deltas AS ("                                                                              \
+    "    SELECT tenant, day, key_id, workflow, end_user, route, cost_nano, unknown_nano"       \
     "    FROM usage_deltas"                                                                    \
-    "    WHERE tenant = ANY ($1::text[]) AND (cost_nano <> 0 OR unknown_nano <> 0)"            \
-    "    GROUP BY 1, 2, 3, 4, 5, 6"                                                            \
+    "    WHERE cost_nano <> 0 OR unknown_nano <> 0"                                            \
     "), folded AS ("                                                                           \
     "    SELECT r.tenant, u.day, c.key_id, nullif(c.workflow, '') AS workflow,"                \
     "           nullif(u.end_user, '') AS end_user, c.route, u.cost_nano, u.unknown_nano"      \
@@ -136,11 +134,11 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
     "          AND (r.has_key OR r.has_workflow OR r.has_model)"                               \
     "    ) AS c ON true"                                                                       \
     "), money AS ("                                                                            \
-    "    SELECT r.tenant, m.day,"                                                              \
-    "           CASE WHEN r.has_key THEN m.key_id END AS key_id,"                              \
-    "           CASE WHEN r.has_workflow THEN m.workflow END AS workflow,"                     \
-    "           CASE WHEN r.has_user THEN m.end_user END AS end_user,"                         \
-    "           CASE WHEN r.has_model THEN m.route END AS model,"                              \
+    "    SELECT r.tenant COLLATE \"C\" AS tenant, m.day,"                                                              \
+    "           CASE WHEN r.has_key THEN m.key_id COLLATE \"C\" END AS key_id,"                              \
+    "           CASE WHEN r.has_workflow THEN m.workflow COLLATE \"C\" END AS workflow,"                     \
+    "           CASE WHEN r.has_user THEN m.end_user COLLATE \"C\" END AS end_user,"                         \
+    "           CASE WHEN r.has_model THEN m.route COLLATE \"C\" END AS model,"                              \
     "           sum(m.cost_nano)::int8 AS cost_nano, sum(m.unknown_nano)::int8 AS unknown_nano" \
     "    FROM (SELECT * FROM folded UNION ALL SELECT * FROM deltas) AS m"                      \
     "    CROSS JOIN LATERAL (SELECT * FROM reach WHERE reach.tenant = m.tenant) AS r"          \
@@ -148,9 +146,8 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
     "    GROUP BY 1, 2, 3, 4, 5, 6"                                                            \
     ")")
 
-/* Calls that are out or unknown: by the index calls_open, and only in the partitions of jobs that
- * can have called since then (a job lives for 14 days at most; days of tenants' zones begin up to
- * 14 hours before UTC's). */
+/* Calls that are out or unknown, by the index calls_open.  (A bound on job, to leave partitions
+ * out, would make the planner read the whole primary key instead.) */
 #define SQL_OPEN \
     SQL(                                                                                       \
     "open_calls AS ("                                                                          \
@@ -166,8 +163,6 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
     "        WHERE tenant = r.tenant"                                                          \
     "          AND state IN ('sent', 'unknown')"                                               \
     "          AND (budget_day >= r.since OR r.has_total)"                                     \
-    "          AND job >= id_floor((CASE WHEN r.has_total THEN date '2000-01-01'"              \
-    "                                    ELSE r.since - 17 END)::timestamp AT TIME ZONE 'UTC')" \
     "    ) AS c"                                                                               \
     ")")
 
@@ -243,10 +238,11 @@ void book_row_read(const struct pg_result *result, int row, struct book_row *out
     };
 }
 
-/* --- what became of calls --------------------------------------------------------------------- */
+/* --- what became of calls
+ * --------------------------------------------------------------------- */
 
-/* An intent needs the run's live row: where that is gone and there is no row of the call, none will
- * ever come. */
+/* An intent needs the run's live row: where that is gone and there is no row of the call, none
+ * will ever come. */
 PG_STATEMENT(book_look_up_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::int4[], $4::int8[])"

@@ -8,7 +8,7 @@
 
 #include "common/io/pg.h"
 
-enum { BOOK_BATCH_MAX = 128 }; /* tenants, or calls, of one statement */
+enum { BOOK_BATCH_MAX = 512 }; /* tenants, or calls, of one statement */
 
 /* --- generations ------------------------------------------------------------------------------ */
 
