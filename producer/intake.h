@@ -64,7 +64,7 @@ bool intake_look(struct producer *producer, const struct caller *caller, intake_
 /* x-ratelimit-*-requests, x-ratelimit-*-tokens, RateLimit-Policy and RateLimit. */
 void intake_add_headers(struct http_request *http, const struct intake_meters *meters);
 
-enum { RESET_TEXT_SIZE = 32 };
+enum { RESET_TEXT_SIZE = 64 };
 /* "0s", "850ms", "1m3.5s": as OpenAI writes x-ratelimit-reset-*. */
 void intake_format_reset(int64_t us, char out[RESET_TEXT_SIZE]);
 

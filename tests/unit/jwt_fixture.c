@@ -204,6 +204,6 @@ const char *fixture_good_token(const char *tenant, const char *scope)
     snprintf(claims, sizeof(claims),
              "{\"iss\":\"https://idp.example\",\"aud\":\"nightshift\",\"exp\":%lld,"
              "\"tenant\":\"%s\",\"scope\":\"%s\"}",
-             (long long)(clock_now_us() / US_PER_S + 3600), tenant, scope);
+             (long long)clock_now_us() / US_PER_S + 3600, tenant, scope);
     return fixture_token(SIGN_RSA, "{\"alg\":\"RS256\",\"kid\":\"rsa\"}", claims);
 }
