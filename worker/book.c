@@ -36,8 +36,8 @@ static const struct metric cost_total = {
     .labels = {"provider", "model"},
 };
 
-static void settle(const struct target *target, const struct reservation *worst,
-                   const struct call_end *end, struct call_outcome *out)
+static void settle(const struct reservation *worst, const struct call_end *end,
+                   struct call_outcome *out)
 {
     if (end->result.has_usage) {
         out->input_tokens = end->result.usage.input_tokens;
@@ -50,11 +50,11 @@ static void settle(const struct target *target, const struct reservation *worst,
         out->output_tokens = reservation_output(worst, end->result.output_bytes);
     }
     out->cost_nano =
-        money_cost(&target->price, out->input_tokens, out->cached_input_tokens, out->output_tokens);
+        money_cost(&worst->price, out->input_tokens, out->cached_input_tokens, out->output_tokens);
 }
 
-struct call_outcome book_call(const struct target *target, const struct reservation *worst,
-                              int ordinal, const struct call_end *end)
+struct call_outcome book_call(const struct reservation *worst, int ordinal,
+                              const struct call_end *end)
 {
     struct call_outcome out = {
         .call = ordinal,
@@ -69,7 +69,7 @@ struct call_outcome book_call(const struct target *target, const struct reservat
     };
 
     if (out.state == CALL_SETTLED)
-        settle(target, worst, end, &out);
+        settle(worst, end, &out);
     else if (out.state == CALL_UNKNOWN)
         out.cost_nano = worst->cost_nano;
     return out;

@@ -8,8 +8,8 @@
 #include "worker/reservation.h"
 
 /* cost_nano is what the job's ceiling has to count: spent, or the reservation of an unknown one. */
-struct call_outcome book_call(const struct target *target, const struct reservation *worst,
-                              int ordinal, const struct call_end *end);
+struct call_outcome book_call(const struct reservation *worst, int ordinal,
+                              const struct call_end *end);
 
 /* Counts the call; outcome is "ok", "cancelled" or an error type. */
 void book_count(const struct target *target, const struct call_outcome *outcome,

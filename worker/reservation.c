@@ -2,6 +2,7 @@
 /* The bounds of common/model/worst_case for one target. */
 #include "worker/reservation.h"
 
+#include "common/base/clock.h"
 #include "common/model/worst_case.h"
 
 struct reservation reservation_of(const struct target *target, const struct request_facts *facts)
@@ -12,6 +13,7 @@ struct reservation reservation_of(const struct target *target, const struct requ
         .input_tokens = worst_case_input_bound(target, facts),
         .output_tokens = output,
         .cost_nano = worst_case_nano(target, facts),
+        .price = target_price(target, clock_db_us()),
         .est_tokens = worst_case_input_tokens((size_t)facts->bytes) + output,
         .priced = facts->priced,
     };

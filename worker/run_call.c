@@ -74,7 +74,7 @@ static void write_intent(struct run *run)
         .route = run->route->name,
         .provider = target->provider->name,
         .model = target->model,
-        .price = target->price,
+        .price = run->worst.price,
         .reserved_nano = run->worst.cost_nano,
     };
     set_timeouts(run);
@@ -318,7 +318,7 @@ static const char *outcome_name(const struct run *run)
 
 static void book(struct run *run)
 {
-    run->outcome = book_call(run_target(run), &run->worst, run->calls, &run->end);
+    run->outcome = book_call(&run->worst, run->calls, &run->end);
     run->has_outcome = true;
     run->spent_nano += run->outcome.cost_nano;
     book_count(run_target(run), &run->outcome, &run->end, outcome_name(run));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/crypto.h"
 #include "common/base/map.h"
 #include "common/base/str.h"
@@ -123,22 +124,34 @@ static void print_provider(const struct provider *provider, FILE *out)
             provider->prices, provider->is_free ? " free" : "");
 }
 
+static void print_price(const struct price *price, FILE *out)
+{
+    char input[MONEY_TEXT_SIZE], cached[MONEY_TEXT_SIZE], output[MONEY_TEXT_SIZE];
+
+    money_format(price->input_nano_per_mtok, input);
+    money_format(price->cached_input_nano_per_mtok, cached);
+    money_format(price->output_nano_per_mtok, output);
+    fprintf(out, "input_per_mtok=%s cached_input_per_mtok=%s output_per_mtok=%s", input, cached,
+            output);
+}
+
 static void print_target(const struct route *route, int index, FILE *out)
 {
     const struct target *target = &route->targets[index];
-    char input[MONEY_TEXT_SIZE], cached[MONEY_TEXT_SIZE], output[MONEY_TEXT_SIZE];
+    char from[CLOCK_RFC3339_SIZE];
 
-    money_format(target->price.input_nano_per_mtok, input);
-    money_format(target->price.cached_input_nano_per_mtok, cached);
-    money_format(target->price.output_nano_per_mtok, output);
-    fprintf(out,
-            "route %s target %d: provider=%s model=%s timeout_ms=%lld input_per_mtok=%s "
-            "cached_input_per_mtok=%s output_per_mtok=%s context_tokens=%lld "
-            "max_output_tokens=%lld\n",
-            route->name, index + 1, target->provider->name, target->model,
-            (long long)(target->timeout_ms > 0 ? target->timeout_ms : target->provider->total_ms),
-            input, cached, output, (long long)target->context_tokens,
+    fprintf(out, "route %s target %d: provider=%s model=%s timeout_ms=%lld ", route->name,
+            index + 1, target->provider->name, target->model,
+            (long long)(target->timeout_ms > 0 ? target->timeout_ms : target->provider->total_ms));
+    print_price(&target->price, out);
+    fprintf(out, " context_tokens=%lld max_output_tokens=%lld\n", (long long)target->context_tokens,
             (long long)target->max_output_tokens);
+    for (int i = 0; i < target->change_count; i++) {
+        clock_format_rfc3339(target->changes[i].from_us, from);
+        fprintf(out, "route %s target %d: from=%s ", route->name, index + 1, from);
+        print_price(&target->changes[i].price, out);
+        fprintf(out, "\n");
+    }
 }
 
 void settings_print(const struct settings *settings, FILE *out)

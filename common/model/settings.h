@@ -12,7 +12,7 @@
 
 struct config;
 
-enum { PROVIDERS_MAX = 256, ROUTES_MAX = 1024, TARGETS_MAX = 16 };
+enum { PROVIDERS_MAX = 256, ROUTES_MAX = 1024, TARGETS_MAX = 16, PRICE_CHANGES_MAX = 15 };
 
 struct provider {
     char *name;
@@ -28,14 +28,22 @@ struct provider {
     bool is_free;
 };
 
+/* What a model costs from a moment on. */
+struct price_change {
+    int64_t from_us;
+    struct price price;
+};
+
 struct target {
     const struct provider *provider;
     char *model;        /* as the provider calls it */
     int64_t timeout_ms; /* 0: the provider's */
-    struct price price;
-    int64_t context_tokens;    /* 0: unknown */
-    int64_t max_output_tokens; /* the model's own maximum; 0: unknown */
-    unsigned priced_fields;    /* bit per enum priced_field that the price tells of */
+    struct price price; /* before all changes; for one moment's see target_price */
+    int change_count;
+    struct price_change changes[PRICE_CHANGES_MAX]; /* the earliest first */
+    int64_t context_tokens;                         /* 0: unknown */
+    int64_t max_output_tokens;                      /* the model's own maximum; 0: unknown */
+    unsigned priced_fields; /* bit per enum priced_field that the price tells of */
 };
 
 struct route {
@@ -43,6 +51,11 @@ struct route {
     int target_count;
     struct target targets[TARGETS_MAX]; /* in order of fallback */
 };
+
+/* The price in force at a moment: a call has that of its start for ever. */
+struct price target_price(const struct target *target, int64_t at_us);
+/* In each part the dearest that is in force at some moment from from_us to to_us. */
+struct price target_dearest_price(const struct target *target, int64_t from_us, int64_t to_us);
 
 /* Immutable and counted: a run keeps the settings it began with across a reload. */
 struct settings;

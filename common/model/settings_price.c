@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/json.h"
 #include "common/base/str.h"
 #include "common/model/request_facts.h"
 #include "common/model/settings_read.h"
 
-enum { TOKENS_MAX = 1000000000 };
+enum { TOKENS_MAX = 1000000000, PRICE_MAX_USD = 10000 };
 
 bool price_table_open(struct price_table *table, const struct config *config, struct err *err)
 {
@@ -54,8 +55,14 @@ static bool read_money(const struct section *model, const char *name, int64_t *o
     section_member_path(model, name, path);
     text =
         json_is_string(value) ? json_string_value(value) : config_number_text(model->config, path);
-    if (text && money_parse_number(text, strlen(text), out))
-        return true;
+    if (text && money_parse_number(text, strlen(text), out)) {
+        if (*out <= PRICE_MAX_USD * NANO_PER_USD)
+            return true;
+        return section_refuse(model, name,
+                              "expected at most %d US dollars per million tokens: no model costs "
+                              "that (is it the price of one token?)",
+                              PRICE_MAX_USD);
+    }
     json_describe(value, got, sizeof(got));
     return section_refuse(model, name,
                           "expected US dollars with at most nine places, 0 or more, got %s", got);
@@ -94,26 +101,169 @@ static bool read_priced_fields(const struct section *model, unsigned *out)
     return true;
 }
 
-static bool read_model(const struct section *model, struct target *target, bool *has_price)
+/* One price of a model; *price stays as it was where there is none. */
+static bool read_price(const struct section *model, struct price *price, bool *has_price)
 {
     int64_t input, cached, output;
 
     if (!read_money(model, "input_per_mtok", &input) ||
         !read_money(model, "cached_input_per_mtok", &cached) ||
-        !read_money(model, "output_per_mtok", &output) ||
-        !section_number(model, "context_tokens", 0, TOKENS_MAX, &target->context_tokens) ||
-        !section_number(model, "max_output_tokens", 0, TOKENS_MAX, &target->max_output_tokens) ||
-        !read_priced_fields(model, &target->priced_fields))
+        !read_money(model, "output_per_mtok", &output))
         return false;
     *has_price = input >= 0 && output >= 0;
-    if (*has_price)
-        target->price = (struct price){
-            .input_nano_per_mtok = input,
-            /* Without a figure of its own cached input costs what all input costs. */
-            .cached_input_nano_per_mtok = cached >= 0 ? cached : input,
-            .output_nano_per_mtok = output,
-        };
+    if (!*has_price)
+        return true;
+    if (input == 0 && output == 0)
+        return section_refuse(model, "input_per_mtok",
+                              "0 for input and output is no price (say `free: true` on the target "
+                              "or its provider if it costs nothing)");
+    *price = (struct price){
+        .input_nano_per_mtok = input,
+        /* Without a figure of its own cached input costs what all input costs. */
+        .cached_input_nano_per_mtok = cached >= 0 ? cached : input,
+        .output_nano_per_mtok = output,
+    };
     return true;
+}
+
+static bool read_sizes(const struct section *model, struct target *target)
+{
+    return section_number(model, "context_tokens", 0, TOKENS_MAX, &target->context_tokens) &&
+           section_number(model, "max_output_tokens", 0, TOKENS_MAX, &target->max_output_tokens);
+}
+
+static bool read_model(const struct section *model, struct target *target, bool *has_price)
+{
+    return read_price(model, &target->price, has_price) && read_sizes(model, target) &&
+           read_priced_fields(model, &target->priced_fields);
+}
+
+/* --- versions --------------------------------------------------------------------------------- */
+
+/* `from` of a version; -1 when it has none. */
+static bool read_from(const struct section *version, int64_t *out)
+{
+    const char *text = NULL;
+
+    *out = -1;
+    if (!section_text(version, "from", &text))
+        return false;
+    if (!text || clock_parse_rfc3339(text, strlen(text), out))
+        return true;
+    return section_refuse(version, "from",
+                          "expected an RFC 3339 time like 2026-11-21T00:00:00Z, got \"%s\"", text);
+}
+
+/* The first one is in force until the second; each later one from its moment on. */
+static bool place_version(const struct section *version, int64_t from_us, const struct price *price,
+                          size_t index, struct target *target)
+{
+    if (index == 0) {
+        if (from_us > clock_now_us())
+            return section_refuse(version, "from",
+                                  "expected a time that has come: no price is in force before it");
+        target->price = *price;
+        return true;
+    }
+    if (from_us < 0)
+        return section_refuse(version, "from", "missing (all versions but the first need it)");
+    target->changes[target->change_count++] =
+        (struct price_change){.from_us = from_us, .price = *price};
+    return true;
+}
+
+/* What every version accounts for is accounted for. */
+static bool read_version(const struct section *version, size_t index, int64_t *last_us,
+                         struct target *target)
+{
+    struct price price = {0};
+    unsigned fields = 0;
+    bool has_price = false;
+    int64_t from_us;
+
+    if (!read_from(version, &from_us) || !read_price(version, &price, &has_price) ||
+        !read_sizes(version, target) || !read_priced_fields(version, &fields))
+        return false;
+    if (!has_price)
+        return section_refuse(version, NULL, "expected input_per_mtok and output_per_mtok");
+    if (index > 0 && from_us >= 0 && from_us <= *last_us)
+        return section_refuse(version, "from",
+                              "expected later than the version before: versions are sorted");
+    *last_us = from_us;
+    target->priced_fields = index == 0 ? fields : target->priced_fields & fields;
+    return place_version(version, from_us, &price, index, target);
+}
+
+static bool read_versions(const struct section *models, const char *path, const json_t *list,
+                          struct target *target)
+{
+    char at[SETTINGS_PATH_SIZE];
+    struct section version;
+    int64_t last_us = -1;
+    const json_t *item;
+    size_t index;
+
+    if (json_array_size(list) == 0 || json_array_size(list) > PRICE_CHANGES_MAX + 1)
+        return section_refuse(models, target->model, "expected a price, or a list of 1 to %d",
+                              PRICE_CHANGES_MAX + 1);
+    json_array_foreach(list, index, item)
+    {
+        if (snprintf(at, sizeof(at), "%s[%zu]", path, index) >= (int)sizeof(at))
+            return section_refuse(models, target->model, "the name is too long");
+        if (!section_open(&version, models->config, item, at, models->err) ||
+            !read_version(&version, index, &last_us, target))
+            return false;
+    }
+    return true;
+}
+
+struct price target_price(const struct target *target, int64_t at_us)
+{
+    struct price price = target->price;
+
+    for (int i = 0; i < target->change_count && target->changes[i].from_us <= at_us; i++)
+        price = target->changes[i].price;
+    return price;
+}
+
+static int64_t dearer(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+struct price target_dearest_price(const struct target *target, int64_t from_us, int64_t to_us)
+{
+    struct price most = target_price(target, from_us);
+
+    for (int i = 0; i < target->change_count; i++) {
+        const struct price *price = &target->changes[i].price;
+
+        if (target->changes[i].from_us <= from_us || target->changes[i].from_us > to_us)
+            continue;
+        most.input_nano_per_mtok = dearer(most.input_nano_per_mtok, price->input_nano_per_mtok);
+        most.cached_input_nano_per_mtok =
+            dearer(most.cached_input_nano_per_mtok, price->cached_input_nano_per_mtok);
+        most.output_nano_per_mtok = dearer(most.output_nano_per_mtok, price->output_nano_per_mtok);
+    }
+    return most;
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+/* The entry of the target's model: one price, or a list of versions. */
+static bool read_entry(const struct section *models, const json_t *value, struct target *target,
+                       bool *has_price)
+{
+    char path[SETTINGS_PATH_SIZE];
+    struct section model;
+
+    section_member_path(models, target->model, path);
+    if (json_is_array(value)) {
+        *has_price = true;
+        return read_versions(models, path, value, target);
+    }
+    return section_open(&model, models->config, value, path, models->err) &&
+           read_model(&model, target, has_price);
 }
 
 bool price_table_apply(const struct price_table *table, const struct section *section, bool is_free,
@@ -122,7 +272,7 @@ bool price_table_apply(const struct price_table *table, const struct section *se
     const struct provider *provider = target->provider;
     const json_t *value = json_object_get(table->root, provider->prices);
     char path[SETTINGS_PATH_SIZE];
-    struct section models, model;
+    struct section models;
     bool has_price = false;
 
     if (value) {
@@ -131,14 +281,12 @@ bool price_table_apply(const struct price_table *table, const struct section *se
             return false;
         value = json_object_get(value, target->model);
     }
-    if (value) {
-        section_member_path(&models, target->model, path);
-        if (!section_open(&model, table->config, value, path, section->err) ||
-            !read_model(&model, target, &has_price))
-            return false;
-    }
-    if (is_free)
+    if (value && !read_entry(&models, value, target, &has_price))
+        return false;
+    if (is_free) {
         target->price = (struct price){0};
+        target->change_count = 0;
+    }
     if (is_free || has_price)
         return true;
     return section_refuse(section, "model",

@@ -2,6 +2,7 @@
 /* The bounds of a call's tokens, and what they cost. */
 #include "common/model/worst_case.h"
 
+#include "common/base/clock.h"
 #include "common/base/money.h"
 #include "common/model/settings.h"
 
@@ -15,6 +16,9 @@ enum {
     PER_TOOL = 64,
     TOOLS_PREAMBLE = 640,
 };
+
+/* A call leaves at most so long after it was bounded, and then has the price of that moment. */
+#define AHEAD_US (3600 * US_PER_S)
 
 int64_t worst_case_input_tokens(size_t request_bytes)
 {
@@ -41,7 +45,8 @@ int64_t worst_case_input_bound(const struct target *target, const struct request
 
 int64_t worst_case_nano(const struct target *target, const struct request_facts *facts)
 {
-    struct price dearest = target->price;
+    int64_t now_us = clock_db_us();
+    struct price dearest = target_dearest_price(target, now_us, now_us + AHEAD_US);
 
     if (dearest.cached_input_nano_per_mtok > dearest.input_nano_per_mtok)
         dearest.input_nano_per_mtok = dearest.cached_input_nano_per_mtok;

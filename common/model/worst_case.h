@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a call may take at most: a bound on its price that holds, and a guess of its tokens.  Pure.
+/* What a call may take at most: a bound on its price that holds, and a guess of its tokens.
  *
  * Money is reserved by the bound: a tokenizer never makes more tokens than the text has bytes, and
  * what a provider adds around messages and tools is added here.  A request with an image, a file or
@@ -26,7 +26,8 @@ int64_t worst_case_output_tokens(const struct target *target, int64_t asked);
 /* The bound on the input tokens that a call of target is charged for. */
 int64_t worst_case_input_bound(const struct target *target, const struct request_facts *facts);
 
-/* The bound on its price, in nano-dollars. */
+/* The bound on its price, in nano-dollars, if it leaves within the hour: a price that will come
+ * into force until then counts, too. */
 int64_t worst_case_nano(const struct target *target, const struct request_facts *facts);
 
 /* Of the targets of a route the least and the greatest of these. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/config.h"
 #include "common/model/settings.h"
 
@@ -218,6 +219,8 @@ static void test_prices_and_keys_may_be_files_beside_the_configuration(void **st
 
 #define PROVIDER "providers: {p: {format: openai, base_url: \"http://h\", free: true}}\n"
 
+#define PRICED PROVIDER "routes:\n  r: {targets: [{provider: p, model: m}]}\nprices:\n  p: {m: "
+
 static const struct {
     const char *text, *message;
 } bad[] = {
@@ -288,7 +291,66 @@ static const struct {
     {PROVIDER "routes:\n  r: {targets: [{provider: p, model: m}]}\nprices:\n"
               "  p: {m: {context_tokens: 1.5}}\n",
      "test.yaml:5: prices.p.m.context_tokens: expected a whole number"},
+    {PRICED "{input_per_mtok: 0, output_per_mtok: 0}}\n",
+     "test.yaml:5: prices.p.m.input_per_mtok: 0 for input and output is no price"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 10000.000000001}}\n",
+     "test.yaml:5: prices.p.m.output_per_mtok: expected at most 10000 US dollars"},
+    {PRICED "{input_per_mtok: -1, output_per_mtok: 1}}\n",
+     "test.yaml:5: prices.p.m.input_per_mtok: expected US dollars"},
+    {PRICED "[]}\n", "test.yaml:5: prices.p.m: expected a price, or a list of 1 to 16"},
+    {PRICED "[5]}\n", "test.yaml:5: prices.p.m[0]: expected a mapping, got "},
+    {PRICED "[{input_per_mtok: 1}]}\n",
+     "test.yaml:5: prices.p.m[0]: expected input_per_mtok and output_per_mtok"},
+    {PRICED "[{from: \"2100-01-01T00:00:00Z\", input_per_mtok: 1, output_per_mtok: 2}]}\n",
+     "test.yaml:5: prices.p.m[0].from: expected a time that has come"},
+    {PRICED "[{from: 2026-01-01, input_per_mtok: 1, output_per_mtok: 2}]}\n",
+     "test.yaml:5: prices.p.m[0].from: expected an RFC 3339 time"},
+    {PRICED "[{input_per_mtok: 1, output_per_mtok: 2}, {input_per_mtok: 1, output_per_mtok: 2}]}\n",
+     "test.yaml:5: prices.p.m[1].from: missing"},
+    {PRICED "[{from: \"2026-02-01T00:00:00Z\", input_per_mtok: 1, output_per_mtok: 2},"
+            " {from: \"2026-01-01T00:00:00Z\", input_per_mtok: 1, output_per_mtok: 2}]}\n",
+     "test.yaml:5: prices.p.m[1].from: expected later than the version before"},
+    {PRICED "[{from: \"2026-02-01T00:00:00Z\", input_per_mtok: 1, output_per_mtok: 2},"
+            " {from: \"2026-02-01T01:00:00+01:00\", input_per_mtok: 1, output_per_mtok: 2}]}\n",
+     "test.yaml:5: prices.p.m[1].from: expected later than the version before"},
 };
+
+static void test_price_is_the_one_in_force(void **state)
+{
+    struct settings *settings =
+        load("providers:\n  p: {format: openai, base_url: \"http://x\"}\n"
+             "routes:\n  r: {targets: [{provider: p, model: m}]}\nprices:\n"
+             "  p: {m: [{input_per_mtok: 1, output_per_mtok: 9, context_tokens: 7},"
+             " {from: \"2026-01-01T00:00:00Z\", input_per_mtok: 2, output_per_mtok: 4},"
+             " {from: \"2100-01-01T01:00:00+01:00\", input_per_mtok: 0.5,"
+             "  output_per_mtok: 5, context_tokens: 8}]}\n");
+    const struct target *target = &settings_route(settings, "r")->targets[0];
+    int64_t first, second;
+    struct price price;
+    char printed[2048] = {0};
+    FILE *out = fmemopen(printed, sizeof(printed) - 1, "w");
+
+    (void)state;
+    assert_true(clock_parse_rfc3339("2026-01-01T00:00:00Z", 20, &first));
+    assert_true(clock_parse_rfc3339("2100-01-01T00:00:00Z", 20, &second));
+    assert_int_equal(target_price(target, first - 1).input_nano_per_mtok, 1 * NANO_PER_USD);
+    assert_int_equal(target_price(target, first).input_nano_per_mtok, 2 * NANO_PER_USD);
+    assert_int_equal(target_price(target, second - 1).output_nano_per_mtok, 4 * NANO_PER_USD);
+    assert_int_equal(target_price(target, second).output_nano_per_mtok, 5 * NANO_PER_USD);
+    assert_int_equal(target->context_tokens, 8);
+    price = target_dearest_price(target, second - 1, second);
+    assert_int_equal(price.input_nano_per_mtok, 2 * NANO_PER_USD);
+    assert_int_equal(price.output_nano_per_mtok, 5 * NANO_PER_USD);
+    assert_int_equal(target_dearest_price(target, second, second + 1).input_nano_per_mtok,
+                     NANO_PER_USD / 2);
+    assert_int_equal(target_dearest_price(target, first, second - 1).output_nano_per_mtok,
+                     4 * NANO_PER_USD);
+    settings_print(settings, out);
+    fclose(out);
+    assert_non_null(strstr(printed, "from=2026-01-01T00:00:00.000Z input_per_mtok=2.000000000"));
+    assert_non_null(strstr(printed, "from=2100-01-01T00:00:00.000Z input_per_mtok=0.500000000"));
+    settings_unref(settings);
+}
 
 static void test_mistakes_are_refused_with_their_place(void **state)
 {
@@ -337,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_empty_configuration_has_no_routes),
         cmocka_unit_test(test_settings_live_until_the_last_reference),
         cmocka_unit_test(test_print_shows_no_secret),
+        cmocka_unit_test(test_price_is_the_one_in_force),
         cmocka_unit_test(test_prices_and_keys_may_be_files_beside_the_configuration),
         cmocka_unit_test(test_mistakes_are_refused_with_their_place),
         cmocka_unit_test(test_counts_are_limited),
