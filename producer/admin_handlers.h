@@ -22,6 +22,8 @@ route_handler_fn endpoint_create_handle, endpoint_list_handle, endpoint_get_hand
 route_handler_fn delivery_list_handle, delivery_get_handle, delivery_redeliver_handle;
 /* admin_audit.c */
 route_handler_fn audit_list_handle, audit_verify_handle;
+/* admin_calls.c */
+route_handler_fn call_resolve_handle;
 /* admin_system.c */
 route_handler_fn queues_handle, workers_handle, providers_handle, pause_handle, resume_handle;
 

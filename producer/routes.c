@@ -60,6 +60,7 @@ static const struct route_entry routes[] = {
      delivery_redeliver_handle},
     {"GET", "/admin/v1/audit", SCOPE_ADMIN, BODY_NONE, audit_list_handle},
     {"GET", "/admin/v1/audit/verify", SCOPE_ADMIN, BODY_NONE, audit_verify_handle},
+    {"POST", "/admin/v1/calls/{id}/resolve", SCOPE_ADMIN, BODY_JSON, call_resolve_handle},
     {"GET", "/admin/v1/queues", SCOPE_ADMIN, BODY_NONE, queues_handle},
     {"GET", "/admin/v1/workers", SCOPE_ADMIN, BODY_NONE, workers_handle},
     {"GET", "/admin/v1/providers", SCOPE_ADMIN, BODY_NONE, providers_handle},

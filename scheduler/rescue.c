@@ -5,6 +5,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/io/metrics.h"
+#include "common/model/admission.h"
+#include "common/model/book_store.h"
 #include "common/model/end_store.h"
 #include "common/model/leader_store.h"
 #include "common/model/rescue_store.h"
@@ -12,6 +14,7 @@
 #include "scheduler/scheduler.h"
 
 enum { RESCUE_BATCH = 500, DEADLINES_BATCH = 500, SILENCE_EVERY_S = 5 };
+_Static_assert((int)RESCUE_BATCH <= (int)BOOK_BATCH_MAX, "one statement takes their jobs");
 
 static const struct metric rescued_total = {
     .name = "nightshift_rescued_total",
@@ -65,12 +68,50 @@ static void count_rescued(const struct pg_result *result)
         log_warn(&log_rescue, "rescued runs: runs=%d, ended=%d", pg_rows(result), ended);
 }
 
+/* Best effort: what Redis is not told now it is told by reconcile. */
+static void on_doubtful(const struct pg_reply *reply, void *arg)
+{
+    struct scheduler *scheduler = arg;
+    struct book_doubtful call;
+
+    for (int row = 0; reply->status == PG_OK && row < pg_rows(reply->result); row++) {
+        book_doubtful_read(reply->result, row, &call);
+        admission_settle(scheduler->admission,
+                         &(struct admission_settlement){
+                             .tenant = call.tenant,
+                             .job = call.job,
+                             .run = call.run,
+                             .call = call.call,
+                             .holds = ADMISSION_HOLDS_MONEY | ADMISSION_HOLDS_RATES,
+                             .end = ADMISSION_UNKNOWN,
+                             .tokens = -1,
+                         });
+    }
+}
+
+/* Their calls hold leases of concurrency and reservations as if they were still out. */
+static void tell_redis(struct scheduler *scheduler, const struct pg_result *result)
+{
+    struct id jobs[RESCUE_BATCH];
+    struct rescued rescued;
+    size_t count = 0;
+
+    for (int row = 0; row < pg_rows(result) && count < RESCUE_BATCH; row++)
+        if (rescued_read(result, row, &rescued))
+            jobs[count++] = rescued.job;
+    if (scheduler->admission && count > 0)
+        book_doubtful(scheduler->books_pg, jobs, count, on_doubtful, scheduler);
+}
+
 static void on_rescued(const struct pg_reply *reply, void *arg)
 {
+    const struct task *task = arg;
     bool ok = reply->status == PG_OK;
 
-    if (ok)
+    if (ok) {
         count_rescued(reply->result);
+        tell_redis(task->scheduler, reply->result);
+    }
     task_end(arg, ok ? NULL : reply, ok && pg_rows(reply->result) == RESCUE_BATCH);
 }
 

@@ -238,6 +238,37 @@ void book_row_read(const struct pg_result *result, int row, struct book_row *out
     };
 }
 
+/* --- what became unknown ---------------------------------------------------------------------- */
+
+PG_STATEMENT(book_doubtful_statement,
+    "SELECT c.tenant, c.job, c.run, c.call "
+    "FROM unnest($1::uuid[]) AS i(job) "
+    "CROSS JOIN LATERAL ("
+    "    SELECT tenant, job, run, call FROM calls"
+    "    WHERE calls.job = i.job AND state = 'unknown' AND error_type = 'worker_lost'"
+    ") AS c");
+
+void book_doubtful(struct pg *pg, const struct id *jobs, size_t count, pg_done_fn *done, void *arg)
+{
+    struct pg_value ids[BOOK_BATCH_MAX], value;
+
+    assert(count <= BOOK_BATCH_MAX);
+    for (size_t i = 0; i < count; i++)
+        ids[i] = pg_uuid(jobs[i]);
+    value = pg_array(PG_UUID, ids, count);
+    pg_query(pg, &book_doubtful_statement, &value, 1, done, arg);
+}
+
+void book_doubtful_read(const struct pg_result *result, int row, struct book_doubtful *out)
+{
+    *out = (struct book_doubtful){
+        .tenant = pg_get_text(result, row, 0, NULL),
+        .job = pg_get_uuid(result, row, 1),
+        .run = (int)pg_get_int(result, row, 2),
+        .call = (int)pg_get_int(result, row, 3),
+    };
+}
+
 /* --- what became of calls
  * --------------------------------------------------------------------- */
 

@@ -67,6 +67,16 @@ struct book_row {
 };
 void book_row_read(const struct pg_result *result, int row, struct book_row *out);
 
+/* The calls of these jobs that became unknown with their worker: a row each, for
+ * book_doubtful_read. */
+void book_doubtful(struct pg *pg, const struct id *jobs, size_t count, pg_done_fn *done, void *arg);
+struct book_doubtful {
+    const char *tenant; /* borrowed from the result */
+    struct id job;
+    int run, call;
+};
+void book_doubtful_read(const struct pg_result *result, int row, struct book_doubtful *out);
+
 /* --- what became of calls --------------------------------------------------------------------- */
 
 /* A reservation, by its name and owner. */

@@ -13,6 +13,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/money.h"
 #include "common/io/metrics.h"
 #include "common/io/redis.h"
 #include "common/model/admission.h"
@@ -21,6 +22,7 @@
 #include "common/model/book_redis.h"
 #include "common/model/book_store.h"
 #include "common/model/budget_alert_store.h"
+#include "common/model/call_resolve_store.h"
 #include "common/model/limit_cache.h"
 #include "scheduler/reconcile.h"
 #include "tests/unit/redis_fixture.h"
@@ -834,6 +836,94 @@ static void test_lost_book_is_noticed_without_a_job(void **state)
     scheduler_stop();
 }
 
+static void test_rescue_tells_redis_at_once(void **state)
+{
+    struct call call = running_call(10 * CENT);
+
+    (void)state;
+    scheduler_start();
+    assert_int_equal(reserve(&one, &call), ADMISSION_GO);
+    assert_true(intent(&call));
+    sql_run("UPDATE runs SET calls = 1 WHERE job = '%s';"
+            "UPDATE workers SET beat_at = now() - interval '7 s'",
+            hex(call.job));
+    scheduler->scheduler.rescue_memory.last_us = clock_monotonic_us();
+    scheduler->scheduler.rescue_memory.skipped_an_error = true;
+    assert_true(fixture_pass(scheduler, "rescue"));
+    for (int tries = 0; tries < 100; tries++)
+        turn_loop_ms(2);
+    await_settled(&one);
+    assert_day("0 0 100000000");
+    assert_book_is_ledger("acme");
+    scheduler_stop();
+}
+
+/* --- resolving -------------------------------------------------------------------------------- */
+
+struct resolved {
+    bool is_told;
+    enum admin_outcome outcome;
+    int64_t cost;
+};
+
+static void on_resolved(const struct admin_reply *reply, void *arg)
+{
+    struct resolved *resolved = arg;
+    struct resolved_call call;
+
+    resolved->outcome = reply->outcome;
+    if (reply->outcome == ADMIN_DONE) {
+        resolved_call_read(reply, &call);
+        resolved->cost = call.cost_nano;
+        assert_string_equal(call.tenant, "acme");
+        assert_int_equal(call.run, 1);
+    }
+    resolved->is_told = true;
+}
+
+static struct resolved resolve(const struct call *call, const struct call_resolution *resolution)
+{
+    struct resolved resolved = {.is_told = false};
+
+    assert_true(
+        call_resolve(fixture_pg[0], call->job, 1, resolution, "key:admin", on_resolved, &resolved));
+    await_flag(&resolved.is_told);
+    return resolved;
+}
+
+static void test_unknown_call_is_resolved_once_by_cost_or_usage(void **state)
+{
+    struct call sent = running_call(10 * CENT), by_cost = running_call(10 * CENT),
+                by_usage = running_call(10 * CENT);
+    const struct call_resolution cost = {.cost_nano = 123};
+    /* at the prices of the row, rounded up once */
+    const struct call_resolution usage = {
+        .cost_nano = -1, .input_tokens = 100, .cached_input_tokens = 30, .output_tokens = 7};
+    const struct price price = {1000001, 2000000, 3000000};
+
+    (void)state;
+    assert_int_equal(reserve(&one, &sent), ADMISSION_GO);
+    assert_int_equal(ask(&one, &by_cost), ADMISSION_GO);
+    assert_int_equal(ask(&one, &by_usage), ADMISSION_GO);
+    assert_int_equal(resolve(&sent, &cost).outcome, ADMIN_MISSING);
+    assert_true(intent(&sent) && intent(&by_cost) && intent(&by_usage));
+    assert_int_equal(resolve(&sent, &cost).outcome, ADMIN_CONFLICT);
+    sql_run("UPDATE calls SET input_nano_per_mtok = 1000001, cached_nano_per_mtok = 2000000,"
+            "    output_nano_per_mtok = 3000000;"
+            "UPDATE calls SET state = 'unknown' WHERE job IN ('%s', '%s')",
+            hex(by_cost.job), hex(by_usage.job));
+    assert_int_equal(resolve(&by_cost, &cost).cost, 123);
+    assert_int_equal(resolve(&by_cost, &cost).outcome, ADMIN_CONFLICT);
+    assert_int_equal(resolve(&by_usage, &usage).cost, money_cost(&price, 100, 30, 7));
+    assert_int_equal(sql_number("SELECT sum(cost_nano)::int8 FROM usage_deltas"),
+                     123 + money_cost(&price, 100, 30, 7));
+    assert_int_equal(sql_number("SELECT sum(unknown_nano)::int8 FROM usage_deltas"), 0);
+    assert_int_equal(sql_number("SELECT count(*) FROM audit WHERE action = 'call.resolve'"
+                                "  AND object = 'call:%s_1'",
+                                hex(by_usage.job)),
+                     1);
+}
+
 /* --- alerts ----------------------------------------------------------------------------------- */
 
 static int64_t alerts(int percent)
@@ -994,6 +1084,8 @@ int main(void)
         TEST(test_unknown_call_that_was_resolved_behind_redis_is_moved),
         TEST(test_drift_is_found_counted_and_mended),
         TEST(test_lost_book_is_noticed_without_a_job),
+        TEST(test_rescue_tells_redis_at_once),
+        TEST(test_unknown_call_is_resolved_once_by_cost_or_usage),
         TEST(test_each_threshold_is_told_once),
         TEST(test_a_thousand_books_of_100000_rows_are_current_within_5_s),
     };
