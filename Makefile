@@ -211,7 +211,7 @@ unit/%: $(OUT)/tests/%
 unit: $(UNIT_TESTS)
 	$(Q)tests/run_unit $(FLAVOR) $(UNIT_TESTS)
 valgrind: $(UNIT_TESTS)
-	$(Q)tests/run_unit --under "valgrind -q --error-exitcode=9 --leak-check=full --trace-children=yes" \
+	$(Q)tests/run_unit --under "valgrind -q --error-exitcode=9 --leak-check=full --vgdb=no --suppressions=tests/valgrind.supp" \
 	  valgrind $(UNIT_TESTS)
 
 # Everything, with the total of all cases as the last line; tests/README.md says how to run a part.

@@ -84,7 +84,7 @@ static bool apply_in_transaction(struct pg_session *session, const struct migrat
         "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)";
     char checksum[CHECKSUM_SIZE];
     struct pg_value values[] = {pg_int4(migration_version(migration->name)),
-                                pg_text(migration->name), pg_text(checksum)};
+                                pg_text(migration->name), pg_null(PG_TEXT)};
 
     migration_checksum(migration, checksum);
     values[2] = pg_text(checksum);
