@@ -261,7 +261,7 @@ void producer_reload(struct producer *producer, const struct config *config,
 {
     struct err err = {{0}, {0}, {0}};
     struct settings *fresh = settings_load(config, &err);
-    struct webhook_policy policy;
+    struct webhook_policy policy = {.timeout_ms = 0};
     struct tokens *tokens = NULL;
 
     if (fresh && webhook_policy_read(&options->webhooks, &policy, &err) &&
@@ -278,6 +278,7 @@ void producer_reload(struct producer *producer, const struct config *config,
     }
     log_error(&log_producer, "configuration not taken over: %s", err.message);
     settings_unref(fresh);
+    crypto_wipe(&policy, sizeof(policy));
 }
 
 bool producer_is_ready(char *why, size_t size, void *arg)

@@ -13,6 +13,7 @@
 
 #include "common/base/crypto.h"
 #include "common/io/pg.h"
+#include "common/model/audit_store.h"
 #include "common/model/schema_store.h"
 #include "migrations/admin_key_store.h"
 #include "tests/unit/postgres_fixture.h"
@@ -144,6 +145,40 @@ static void test_broken_migration_leaves_no_trace_and_is_named(void **state)
     fclose(nowhere);
 }
 
+/* Rows written before 0004 verify after it, and the chain goes on behind them. */
+static void test_older_audit_is_taken_along(void **state)
+{
+    struct migration older[64] = {0};
+    FILE *nowhere = fopen("/dev/null", "we");
+    char url[256];
+    struct audit_verifier verifier;
+    struct pg_session *session;
+    struct err err;
+
+    (void)state;
+    for (size_t i = 0; migration_version(migrations_table[i].name) < 4; i++)
+        older[i] = migrations_table[i];
+    run(admin, "CREATE DATABASE older");
+    snprintf(url, sizeof(url), "%.*solder",
+             (int)(strlen(postgres_fixture_url(postgres)) - strlen("postgres")),
+             postgres_fixture_url(postgres));
+    session = pg_session_open(url, "older", &err);
+    assert_non_null(session);
+    assert_true(migrate_apply(session, older, nowhere, &err));
+    run(session, "SELECT audit_append('a', 'b', 'c', '{}') FROM generate_series(1, 3)");
+    assert_true(migrate_apply(session, migrations_table, nowhere, &err));
+    run(session, "SELECT audit_append('a', 'b', 'c', '{}')");
+    assert_true(audit_verify_database(url, NULL, NULL, &verifier, &err));
+    assert_null(verifier.fault);
+    assert_int_equal(verifier.rows, 4);
+    run(session, "UPDATE audit SET actor = 'x' WHERE seq = 2");
+    assert_true(audit_verify_database(url, NULL, NULL, &verifier, &err));
+    assert_int_equal(verifier.first_bad, 2);
+    pg_session_close(session);
+    run(admin, "DROP DATABASE older");
+    fclose(nowhere);
+}
+
 static void test_changed_history_is_refused(void **state)
 {
     FILE *nowhere = fopen("/dev/null", "we");
@@ -261,6 +296,7 @@ int main(void)
         cmocka_unit_test(test_programs_ask_for_the_newest_schema),
         cmocka_unit_test(test_every_statement_can_be_prepared),
         cmocka_unit_test(test_broken_migration_leaves_no_trace_and_is_named),
+        cmocka_unit_test(test_older_audit_is_taken_along),
         cmocka_unit_test(test_changed_history_is_refused),
         cmocka_unit_test(test_app_role_gets_what_it_needs_and_no_more),
         cmocka_unit_test(test_admin_key_is_stored_as_its_hash),
