@@ -11,7 +11,7 @@
 
 #define YEAR_10000_US (INT64_C(253402300800) * US_PER_S)
 
-static _Atomic int64_t db_offset_us;
+static _Atomic int64_t db_base_us; /* the database's clock less CLOCK_BOOTTIME; 0: not known */
 
 static int64_t read_clock_us(clockid_t which)
 {
@@ -33,12 +33,16 @@ int64_t clock_monotonic_us(void)
 
 int64_t clock_db_us(void)
 {
-    return clock_now_us() + atomic_load_explicit(&db_offset_us, memory_order_relaxed);
+    int64_t base_us = atomic_load_explicit(&db_base_us, memory_order_relaxed);
+
+    return base_us ? read_clock_us(CLOCK_BOOTTIME) + base_us : clock_now_us();
 }
 
-void clock_set_db_offset_us(int64_t offset_us)
+void clock_set_db_us(int64_t now_us)
 {
-    atomic_store_explicit(&db_offset_us, offset_us, memory_order_relaxed);
+    int64_t base_us = now_us ? now_us - read_clock_us(CLOCK_BOOTTIME) : 0;
+
+    atomic_store_explicit(&db_base_us, base_us, memory_order_relaxed);
 }
 
 void clock_format_rfc3339(int64_t us, char out[CLOCK_RFC3339_SIZE])

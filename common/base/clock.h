@@ -17,10 +17,11 @@ enum { CLOCK_RFC3339_SIZE = 32 };
 int64_t clock_now_us(void);       /* wall clock of this machine */
 int64_t clock_monotonic_us(void); /* never goes back; for durations and timeouts */
 
-/* The database's clock as seen from here: wall clock plus the offset last set (0 at first).
- * Everything that is compared with times in the database uses this one. */
+/* The database's clock as seen from here: what it said when it was last asked, gone on since by a
+ * clock that nobody sets, so that a jump of this machine's wall clock moves nothing; until then the
+ * wall clock.  Everything that is compared with times in the database uses this one. */
 int64_t clock_db_us(void);
-void clock_set_db_offset_us(int64_t offset_us);
+void clock_set_db_us(int64_t now_us); /* it is now_us there; 0: not known */
 
 /* "2026-11-21T03:04:05.678Z": UTC, milliseconds, rounded down. */
 void clock_format_rfc3339(int64_t us, char out[CLOCK_RFC3339_SIZE]);

@@ -57,7 +57,7 @@ struct pg {
     int64_t progress_us; /* when the first of flying became the first, or got a result */
     int64_t last_error_us;
     int64_t clock_due_us;
-    int64_t clock_sent_us; /* wall clock; 0: no measurement under way */
+    int64_t clock_sent_us; /* monotonic; 0: no measurement under way */
     bool is_stuck;         /* libpq holds output that the socket did not take */
     int depth;             /* of our own callbacks on the stack */
     bool is_dying;         /* pg_free was called inside one of them */
@@ -192,23 +192,22 @@ static void expire_waiting(struct pg *pg, int64_t now_us)
     }
 }
 
-/* The offset to the database's clock, taken in the middle of the round trip. */
+/* The database's clock, taken in the middle of the round trip. */
 static void on_clock(const struct pg_reply *reply, void *arg)
 {
     struct pg *pg = arg;
-    int64_t now_us = clock_now_us();
-    int64_t round_trip_us = now_us - pg->clock_sent_us;
-    int64_t offset_us;
+    int64_t round_trip_us = clock_monotonic_us() - pg->clock_sent_us;
+    int64_t now_us;
 
     if (reply->status != PG_OK || pg->clock_sent_us == 0)
         return;
     pg->clock_sent_us = 0;
-    if (round_trip_us < 0 || round_trip_us > CLOCK_ROUND_TRIP_MAX_MS * US_PER_MS)
+    if (round_trip_us > CLOCK_ROUND_TRIP_MAX_MS * US_PER_MS)
         return;
-    offset_us = pg_get_time(reply->result, 0, 0) - (now_us - round_trip_us / 2);
-    clock_set_db_offset_us(offset_us);
-    log_debug(&pg->log, "database clock: offset_us=%lld round_trip_us=%lld", (long long)offset_us,
-              (long long)round_trip_us);
+    now_us = pg_get_time(reply->result, 0, 0) + round_trip_us / 2;
+    clock_set_db_us(now_us);
+    log_debug(&pg->log, "database clock: offset_us=%lld round_trip_us=%lld",
+              (long long)(now_us - clock_now_us()), (long long)round_trip_us);
 }
 
 /* Goes past the queue, and not at all while output is stuck: a measurement that waits behind others
@@ -223,7 +222,7 @@ static void read_clock(struct pg *pg, int64_t now_us)
     pg->clock_due_us = now_us + (pg->is_stuck ? CLOCK_AGAIN_MS : CLOCK_EVERY_MS) * US_PER_MS;
     if (pg->is_stuck)
         return;
-    pg->clock_sent_us = clock_now_us();
+    pg->clock_sent_us = clock_monotonic_us();
     send_request(pg, pg_request_new(&step, 1, on_clock, pg), conn);
     if (pg_link_conn(pg->link))
         pg->is_stuck = !pg_link_flush(pg->link);
