@@ -38,6 +38,7 @@ class Stack:
                         "--schedulers", str(schedulers)]
         if config:
             self.options += ["--config", config]
+        self.prefix = []  # words before each command: another namespace
         self.environment = {}
         self.sql = None
         self.simulator = None
@@ -54,7 +55,7 @@ class Stack:
 
     def command(self, *arguments, check=True):
         """Runs `deploy/local/stack ...`; the finished process."""
-        done = subprocess.run([SCRIPT, *arguments, "--dir", self.folder], capture_output=True,
+        done = subprocess.run([*self.prefix, SCRIPT, *arguments, "--dir", self.folder], capture_output=True,
                               text=True, stdin=subprocess.DEVNULL, timeout=COMMAND_LIMIT_S,
                               check=False)
         if check and done.returncode:
