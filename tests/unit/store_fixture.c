@@ -151,7 +151,7 @@ void sql_assert_text(const char *expected, const char *fmt, ...)
     va_end(args);
     text = pg_rows(result) > 0 ? pg_get_text(result, 0, 0, NULL) : NULL;
     if (!text || strcmp(text, expected) != 0)
-        fail_msg("%s: expected \"%s\", got \"%s\"", fmt, expected, text ? text : "(null)");
+        fail_msg("expected \"%s\", got \"%s\": %s", expected, text ? text : "(null)", fmt);
     pg_result_free(result);
 }
 

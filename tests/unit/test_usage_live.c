@@ -9,8 +9,10 @@
 
 #include <cmocka.h>
 
+#include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/model/end_store.h"
+#include "common/model/usage_read_store.h"
 #include "tests/unit/scheduler_fixture.h"
 
 static struct fixture_scheduler *one; /* leads */
@@ -396,6 +398,223 @@ static void test_only_the_leader_folds(void **state)
     assert_usage_is_the_ledger();
 }
 
+/* --- questions -------------------------------------------------------------------------------- */
+
+enum { ANSWER_MAX = 1 << 20 };
+
+/* The rows of all pages so far, as the ledger's are written below. */
+struct answers {
+    struct usage_question question;
+    struct buf rows;
+    bool is_told, has_more;
+    int row_count, page_count;
+    char after[USAGE_AFTER_SIZE];
+};
+
+static void put_row(struct answers *answers, const struct usage_row *row)
+{
+    const bool *by = answers->question.by;
+    char text[CLOCK_RFC3339_SIZE];
+
+    if (answers->row_count++ > 0)
+        buf_putc(&answers->rows, ';');
+    usage_day_format(row->day, text);
+    buf_printf(&answers->rows, "%s", by[USAGE_DAY] ? text : "-");
+    clock_format_rfc3339(row->hour_us, text);
+    text[13] = '\0';
+    buf_printf(&answers->rows, "|%s", by[USAGE_HOUR] ? text : "-");
+    for (int name = USAGE_WORKFLOW; name < USAGE_NAMES; name++)
+        buf_printf(&answers->rows, "|%s", row->names[name] ? row->names[name] : "-");
+    for (int sum = 0; sum < USAGE_SUMS; sum++)
+        if (sum != USAGE_CACHE_HITS)
+            buf_printf(&answers->rows, "|%lld", (long long)row->sums[sum]);
+}
+
+static void on_answer(const struct admin_reply *reply, void *arg)
+{
+    struct answers *answers = arg;
+    struct usage_row row;
+
+    assert_int_equal(reply->outcome, ADMIN_DONE);
+    for (int i = 0; i < reply->count; i++)
+        if (usage_row_read(reply, i, &row))
+            put_row(answers, &row);
+    answers->has_more = usage_has_more(&answers->question, reply, answers->after);
+    answers->is_told = true;
+}
+
+/* All pages of a question. */
+static void ask(struct answers *answers)
+{
+    struct err err = {0};
+
+    buf_init(&answers->rows, ANSWER_MAX);
+    buf_puts(&answers->rows, "");
+    do {
+        answers->is_told = false;
+        assert_true(usage_read_check(&answers->question, &err));
+        assert_true(usage_read(fixture_pg[0], &answers->question, on_answer, answers));
+        await_flag(&answers->is_told);
+        answers->question.after = answers->after;
+        assert_true(++answers->page_count < 100);
+    } while (answers->has_more);
+}
+
+#define NAMED(column) "CASE WHEN %d = 1 THEN coalesce(nullif(" column ", ''), '-') ELSE '-' END"
+
+/* What the ledger says to the same question. */
+static void assert_answer_is_the_ledgers(const struct answers *answers)
+{
+    const bool *by = answers->question.by;
+    const struct usage_range *range = &answers->question.range;
+    const char *got = answers->rows.data ? answers->rows.data : "";
+
+    sql_assert_text(got,
+                    "SELECT coalesce(string_agg(concat_ws('|', d, h, w, m, p, k, u, jobs, calls, "
+                    "retries, errors, input, output, cached, cost, unknowns, doubtful, waits), ';' "
+                    "ORDER BY d COLLATE \"C\","
+                    " h COLLATE \"C\", w, m, p, k, u COLLATE \"C\"), '') FROM ("
+                    "SELECT CASE WHEN %d = 1 THEN day::text ELSE '-' END AS d,"
+                    " CASE WHEN %d = 1 THEN to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24')"
+                    "      ELSE '-' END AS h,"
+                    " " NAMED("workflow") " AS w, " NAMED("model") " AS m, " NAMED(
+                        "provider") " AS p,"
+                                    " " NAMED("key_id") " AS k, " NAMED(
+                                        "end_user") " AS u, " SUMS " FROM (" LEDGER
+                                                    ") AS l WHERE tenant = 'acme' AND day >= date "
+                                                    "'1970-01-01' + %d"
+                                                    " AND day < date '1970-01-01' + %d AND hour >= "
+                                                    "to_timestamp(%lld)"
+                                                    " AND hour < to_timestamp(%lld) GROUP BY 1, 2, "
+                                                    "3, 4, 5, 6, 7) AS g",
+                    by[USAGE_DAY], by[USAGE_HOUR], by[USAGE_WORKFLOW], by[USAGE_MODEL],
+                    by[USAGE_PROVIDER], by[USAGE_KEY], by[USAGE_USER], range->first_day,
+                    range->end_day, (long long)(range->from_us / US_PER_S),
+                    (long long)(range->to_us / US_PER_S));
+}
+
+static void range_of(int64_t from_us, int64_t to_us, bool is_days, struct usage_range *out)
+{
+    char from[CLOCK_RFC3339_SIZE], to[CLOCK_RFC3339_SIZE];
+    struct err err = {0};
+
+    clock_format_rfc3339(from_us, from);
+    clock_format_rfc3339(to_us, to);
+    if (is_days)
+        from[10] = to[10] = '\0';
+    assert_true(usage_range_parse(from, to, clock_now_us(), out, &err));
+}
+
+/* Jobs of many hours, half of them folded. */
+static void make_some_of_all(void)
+{
+    static const char *const providers[] = {"p", "q", "r"};
+
+    for (int i = 0; i < 40; i++) {
+        struct live live = run_job();
+        struct call_outcome unknown = {.call = 1, .state = CALL_UNKNOWN, .error = ERROR_NETWORK};
+        struct call_outcome outcome = settled(1);
+
+        call_sent(live, 1, providers[i % 3], i * 37 % 1500);
+        if (i % 4 == 1)
+            settle(live, &unknown);
+        outcome.cost_nano = 1000003 * i;
+        if (i % 5 != 4)
+            succeed(live, &outcome);
+        if (i == 20)
+            assert_true(fixture_pass(one, "usage"));
+    }
+}
+
+static void test_every_grouping_of_every_range_is_the_ledger(void **state)
+{
+    int64_t now_us = clock_now_us();
+    struct usage_range ranges[3];
+
+    (void)state;
+    make_some_of_all();
+    range_of(now_us - 70 * US_PER_DAY, now_us + 2 * US_PER_DAY, true, &ranges[0]);
+    range_of(now_us - 45 * US_PER_DAY, now_us - US_PER_DAY, true, &ranges[1]);
+    range_of(now_us - INT64_C(1300) * 3600 * US_PER_S, now_us + 3600 * US_PER_S, false, &ranges[2]);
+    for (int r = 0; r < 3; r++)
+        for (int names = 0; names < 1 << USAGE_NAMES; names += r == 0 ? 1 : 3) {
+            struct answers answers = {.question = {.tenant = "acme", .range = ranges[r]}};
+
+            for (int name = 0; name < USAGE_NAMES; name++)
+                answers.question.by[name] = names >> name & 1;
+            /* By hour and user a page is of few users: the order is another, the sums are not. */
+            if (answers.question.by[USAGE_USER])
+                answers.question.by[USAGE_HOUR] = answers.question.by[USAGE_DAY] = false;
+            ask(&answers);
+            assert_answer_is_the_ledgers(&answers);
+            buf_release(&answers.rows);
+        }
+}
+
+static void test_many_users_come_in_pages(void **state)
+{
+    struct answers answers = {.question = {.tenant = "acme", .by = {[USAGE_USER] = true}}};
+    struct live live = run_job();
+    int64_t now_us = clock_now_us();
+
+    (void)state;
+    sql_run("INSERT INTO calls (job, call, run, tenant, key_id, end_user, route, provider, model,"
+            "                   input_nano_per_mtok, cached_nano_per_mtok, output_nano_per_mtok,"
+            "                   reserved_nano, state, cost_nano) "
+            "SELECT '%s', n, 1, 'acme', 'k1', nullif('u-' || n %% 601, 'u-7'), 'fast', 'p', 'm',"
+            "       1, 1, 1, 5, 'settled', n FROM generate_series(1, 1500) AS n",
+            hex(live.job));
+    range_of(now_us - 40 * US_PER_DAY, now_us + 2 * US_PER_DAY, true, &answers.question.range);
+    ask(&answers); /* out of deltas alone */
+    assert_int_equal(answers.row_count, 601);
+    assert_int_equal(answers.page_count, 3);
+    assert_answer_is_the_ledgers(&answers);
+    buf_release(&answers.rows);
+    assert_books();
+    answers = (struct answers){.question = answers.question};
+    answers.question.after = NULL;
+    ask(&answers);
+    assert_int_equal(answers.page_count, 3);
+    assert_answer_is_the_ledgers(&answers);
+    buf_release(&answers.rows);
+    answers = (struct answers){.question = answers.question};
+    answers.question.after = NULL;
+    answers.question.by[USAGE_DAY] = answers.question.by[USAGE_HOUR] = true;
+    range_of(now_us - 2 * US_PER_DAY, now_us + 2 * US_PER_DAY, true, &answers.question.range);
+    ask(&answers); /* of fewer users */
+    assert_int_equal(answers.row_count, 601);
+    assert_true(answers.page_count > 3);
+    buf_release(&answers.rows);
+}
+
+static void on_other(const struct admin_reply *reply, void *arg)
+{
+    struct usage_row row;
+
+    assert_int_equal(reply->outcome, ADMIN_DONE);
+    assert_false(usage_row_read(reply, 0, &row));
+    *(bool *)arg = true;
+}
+
+static void test_another_tenant_has_none_of_it(void **state)
+{
+    struct usage_question question = {.tenant = "other"};
+    int64_t now_us = clock_now_us();
+    bool is_told = false;
+
+    (void)state;
+    make_some_of_all();
+    sql_run("INSERT INTO tenants (id, name, webhook_secret) VALUES ('other', '', '')");
+    range_of(now_us - 70 * US_PER_DAY, now_us + 2 * US_PER_DAY, true, &question.range);
+    for (int names = 0; names < 1 << USAGE_NAMES; names += 5) {
+        for (int name = 0; name < USAGE_NAMES; name++)
+            question.by[name] = names >> name & 1;
+        is_told = false;
+        assert_true(usage_read(fixture_pg[0], &question, on_other, &is_told));
+        await_flag(&is_told);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +630,10 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_many_of_all_kinds_are_the_ledger, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_only_the_leader_folds, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_every_grouping_of_every_range_is_the_ledger, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_many_users_come_in_pages, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_another_tenant_has_none_of_it, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, fixture_start, fixture_stop);
