@@ -8,6 +8,7 @@
 #include "common/io/metrics.h"
 #include "common/model/feed_store.h"
 #include "scheduler/fair.h"
+#include "scheduler/gates.h"
 #include "scheduler/scheduler.h"
 
 enum { REPUBLISH_BATCH = 1000, RECALL_BATCH = 1000 };
@@ -43,44 +44,80 @@ static void publish_rows(struct scheduler *scheduler, const struct pg_result *re
     }
 }
 
-/* What the pass knows between its three questions. */
+/* What the pass knows between its questions. */
 struct feed_pass {
     struct task *task;
     int room[PRIORITY_COUNT];
+    struct gates gates;
+    struct gate_use uses[GATE_USES_MAX];
+    size_t use_count;
 };
 
 static void pass_end(struct feed_pass *pass, const struct pg_reply *failed)
 {
     struct task *task = pass->task;
 
+    gates_release(&pass->gates);
     free(pass);
     task_end(task, failed, false);
+}
+
+static void on_put_off(const struct pg_reply *reply, void *arg)
+{
+    pass_end(arg, reply->status == PG_OK ? NULL : reply);
+}
+
+static void put_off(struct feed_pass *pass)
+{
+    if (pass->gates.delay_count > 0)
+        gate_put_off(pass->task->scheduler->feed_pg, pass->task->epoch, pass->gates.delays,
+                     pass->gates.delay_count, on_put_off, pass);
+    else
+        pass_end(pass, NULL);
+}
+
+static void on_used(const struct pg_reply *reply, void *arg)
+{
+    if (reply->status == PG_OK)
+        put_off(arg);
+    else
+        pass_end(arg, reply);
 }
 
 static void on_dealt(const struct pg_reply *reply, void *arg)
 {
     struct feed_pass *pass = arg;
 
-    if (reply->status == PG_OK)
-        publish_rows(pass->task->scheduler, reply->result, &dealt_total);
-    pass_end(pass, reply->status == PG_OK ? NULL : reply);
+    if (reply->status != PG_OK) {
+        pass_end(pass, reply);
+        return;
+    }
+    publish_rows(pass->task->scheduler, reply->result, &dealt_total);
+    if (pass->use_count > 0)
+        gate_note_uses(pass->task->scheduler->feed_pg, pass->task->epoch, pass->uses,
+                       pass->use_count, on_used, pass);
+    else
+        put_off(pass);
 }
 
 static void deal(struct feed_pass *pass, const struct pg_result *result)
 {
-    int count = pg_rows(result);
-    struct feed_candidate *candidates = calloc((size_t)count, sizeof(*candidates));
+    size_t count = (size_t)pg_rows(result);
+    struct feed_candidate *candidates = calloc(count, sizeof(*candidates));
     const struct feed_candidate *picks[FEED_BATCH_MAX];
     size_t picked = 0;
 
-    for (int row = 0; candidates && row < count; row++)
-        feed_candidate_read(result, row, &candidates[row]);
-    if (candidates)
-        picked = fair_pick(candidates, (size_t)count, pass->room, picks);
+    for (size_t row = 0; candidates && row < count; row++)
+        feed_candidate_read(result, (int)row, &candidates[row]);
+    if (candidates) {
+        count = gates_filter(&pass->gates, candidates, count);
+        picked = fair_pick(candidates, count, pass->room, picks);
+        pass->use_count = gates_count_uses(&pass->gates, picks, picked, pass->uses);
+    }
     if (picked > 0)
         feed_deal(pass->task->scheduler->feed_pg, pass->task->epoch, picks, picked, on_dealt, pass);
     else
-        pass_end(pass, NULL);
+        put_off(pass);
     free(candidates);
 }
 
@@ -92,6 +129,29 @@ static void on_candidates(const struct pg_reply *reply, void *arg)
         pass_end(arg, NULL);
     else
         deal(arg, reply->result);
+}
+
+static bool take_gates(struct feed_pass *pass, const struct pg_result *result)
+{
+    size_t rows = (size_t)pg_rows(result), count = 0;
+    struct gate *all = calloc(rows > 0 ? rows : 1, sizeof(*all));
+
+    if (!all)
+        return false;
+    for (size_t row = 0; row < rows; row++)
+        if (gate_read(result, (int)row, &all[count]))
+            count++;
+    return gates_init(&pass->gates, all, count);
+}
+
+static void on_gates(const struct pg_reply *reply, void *arg)
+{
+    struct feed_pass *pass = arg;
+
+    if (reply->status == PG_OK && take_gates(pass, reply->result))
+        feed_candidates(pass->task->scheduler->feed_pg, pass->room, true, on_candidates, pass);
+    else
+        pass_end(pass, reply->status == PG_OK ? NULL : reply);
 }
 
 static bool has_work(const struct feed_look *look, const int room[PRIORITY_COUNT])
@@ -112,12 +172,15 @@ static void on_looked(const struct pg_reply *reply, void *arg)
         pass_end(pass, reply);
         return;
     }
-    scheduler->has_paused_tenants = look.has_paused_tenants;
+    scheduler->has_tenants_at_rest = look.has_tenants_at_rest;
+    scheduler->has_gates = look.has_gates;
     fair_room(&look, pass->room);
-    if (has_work(&look, pass->room))
-        feed_candidates(scheduler->feed_pg, pass->room, on_candidates, pass);
-    else
+    if (!has_work(&look, pass->room))
         pass_end(pass, NULL);
+    else if (look.has_gates)
+        gate_list(scheduler->feed_pg, on_gates, pass);
+    else
+        feed_candidates(scheduler->feed_pg, pass->room, false, on_candidates, pass);
 }
 
 void feed_run(struct task *task)
@@ -165,14 +228,27 @@ static void on_recalled(const struct pg_reply *reply, void *arg)
     int rows = reply->status == PG_OK ? pg_rows(reply->result) : 0;
 
     if (rows > 0)
-        log_info(&log_feed, "took back what was dealt of paused tenants: jobs=%d", rows);
+        log_info(&log_feed, "took back what was dealt of tenants that must wait: jobs=%d", rows);
     task_end(arg, reply->status == PG_OK ? NULL : reply, rows == RECALL_BATCH);
 }
 
 void feed_recall_run(struct task *task)
 {
-    if (task->scheduler->has_paused_tenants)
+    if (task->scheduler->has_tenants_at_rest || task->scheduler->has_gates)
         feed_recall(task->scheduler->feed_pg, task->epoch, RECALL_BATCH, on_recalled, task);
+    else
+        task_end(task, NULL, false);
+}
+
+static void on_swept(const struct pg_reply *reply, void *arg)
+{
+    task_end(arg, reply->status == PG_OK ? NULL : reply, false);
+}
+
+void feed_gates_run(struct task *task)
+{
+    if (task->scheduler->has_gates)
+        gate_sweep(task->scheduler->feed_pg, task->epoch, on_swept, task);
     else
         task_end(task, NULL, false);
 }

@@ -12,8 +12,11 @@ void feed_run(struct task *task);
 /* Grants the fast lane its credits. */
 void feed_lanes_run(struct task *task);
 
-/* Takes back what was dealt of paused tenants. */
+/* Takes back what was dealt of tenants that must wait. */
 void feed_recall_run(struct task *task);
+
+/* Forgets gates that stand open. */
+void feed_gates_run(struct task *task);
 
 /* Sends tickets again that nobody claimed within a minute. */
 void feed_republish_run(struct task *task);

@@ -59,7 +59,8 @@ struct scheduler {
     struct kafka_producer *producer;
     struct webhook_sender *webhooks; /* on a connection of its own; NULL in tests */
 
-    bool has_paused_tenants; /* as the feeder saw it last */
+    bool has_tenants_at_rest; /* as the feeder saw it last */
+    bool has_gates;
     struct rescue_memory rescue_memory;
     int64_t rescue_connected_us;          /* since when rescue_pg is */
     int64_t silence_looked_us;            /* when rescue last looked for silent runs */

@@ -27,7 +27,8 @@ enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2 };
 const struct task_spec task_table[] = {
     {"feed", 50, true, feed_run},
     {"lanes", 200, true, feed_lanes_run},
-    {"recall", 1000, true, feed_recall_run},
+    {"recall", 250, true, feed_recall_run},
+    {"gates", 1000, true, feed_gates_run},
     {"republish", 5000, true, feed_republish_run},
     {"deadlines", 500, true, deadlines_run},
     {"rescue", 1000, true, rescue_run},

@@ -29,6 +29,7 @@ struct call {
     struct event *timer;
     struct buf body; /* of an answer that is no stream */
     struct retry_headers retry;
+    struct rate_headers rate;
     bool is_wrong_type; /* 2xx, but not events */
     int64_t started_us;
     int64_t first_token_us;
@@ -131,6 +132,7 @@ static void describe(struct call *call, enum http_outcome outcome, int status, b
         .booked = {.outcome = outcome, .status = status, .was_sent = was_sent},
         .should_retry = call->retry.should_retry,
         .retry_after_ms = retry_headers_wait_ms(&call->retry, clock_now_us()),
+        .rate = rate_headers_finish(&call->rate, clock_now_us()),
         .first_token_us = call->first_token_us,
         .duration_us = clock_monotonic_us() - call->started_us,
     };
@@ -228,6 +230,7 @@ static void on_header(struct http_call *http, const char *name, const char *valu
 
     (void)http;
     retry_headers_add(&call->retry, name, value);
+    rate_headers_add(&call->rate, name, value);
     if (strcmp(name, "content-type") == 0)
         call->is_wrong_type =
             starts_with(value, "application/json") || starts_with(value, "text/html");
@@ -313,6 +316,7 @@ struct call *call_start(const struct call_spec *spec, struct err *err)
     call->started_us = clock_monotonic_us();
     call->first_token_us = -1;
     retry_headers_init(&call->retry);
+    rate_headers_init(&call->rate);
     buf_init(&call->body, FAILURE_BODY_MAX);
     call->timer = event_new(spec->base, -1, 0, on_timer, call);
     call->answer = call->format->answer_new(&(struct answer_spec){

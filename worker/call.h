@@ -8,6 +8,7 @@
 
 #include "worker/decide.h"
 #include "worker/providers/provider.h"
+#include "worker/providers/rate_headers.h"
 
 struct call;
 struct event_base;
@@ -20,6 +21,7 @@ struct call_end {
     struct answer_result result;
     enum should_retry should_retry;
     int64_t retry_after_ms; /* -1: not said */
+    struct rate_seen rate;
     int64_t first_token_us; /* from the start; -1: no output came */
     int64_t duration_us;
 };

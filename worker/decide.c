@@ -11,7 +11,6 @@ enum {
     IN_PLACE_MS = 1000,        /* a slot is held for no longer */
     RATE_LIMIT_LEAST_MS = 250, /* "retry after 0" must not spin through the queue */
     PAUSED_MS = 5000,
-    FULL_MS = 1000,
 };
 
 static const struct backoff_policy retry_policy = {.base_ms = 500, .cap_ms = 60000};
@@ -113,10 +112,6 @@ static int64_t ready_in_ms(const struct job_facts *facts, const struct target_st
         wait_ms = (target->ready_at_us - facts->now_us + US_PER_MS - 1) / US_PER_MS;
         *reason = target->wait_reason;
     }
-    if (target->is_full && wait_ms < FULL_MS) {
-        wait_ms = FULL_MS;
-        *reason = "concurrency";
-    }
     if (target->is_paused && wait_ms < PAUSED_MS) {
         wait_ms = PAUSED_MS;
         *reason = "provider";
@@ -126,7 +121,7 @@ static int64_t ready_in_ms(const struct job_facts *facts, const struct target_st
 
 static bool is_callable(const struct job_facts *facts, const struct target_state *target)
 {
-    return !target->is_out && !target->is_tried && !target->is_paused && !target->is_full &&
+    return !target->is_out && !target->is_tried && !target->is_paused &&
            target->ready_at_us <= facts->now_us;
 }
 

@@ -31,11 +31,11 @@ enum call_state decide_booking(const struct booked_call *call);
 
 /* A target as this run sees it. */
 struct target_state {
-    bool is_out;             /* will not do for this job */
-    bool is_tried;           /* failed in this pass over the targets */
-    bool is_paused;          /* by an admin */
-    bool is_full;            /* the provider's max_concurrency is reached */
-    int64_t ready_at_us;     /* not before (Retry-After); monotonic; 0: any time */
+    bool is_out;    /* will not do for this job */
+    bool is_tried;  /* failed in this pass over the targets */
+    bool is_paused; /* by an admin */
+    int64_t
+        ready_at_us; /* not before (Retry-After, a limit of the account); monotonic; 0: any time */
     const char *wait_reason; /* of ready_at_us */
     int64_t context_tokens;  /* 0: unknown */
 };

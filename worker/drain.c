@@ -8,6 +8,7 @@
 #include "common/io/daemon.h"
 #include "common/io/pg.h"
 #include "common/model/webhook_sender.h"
+#include "worker/admit.h"
 #include "worker/heartbeat.h"
 #include "worker/intake.h"
 #include "worker/worker.h"
@@ -17,7 +18,7 @@
 enum {
     TICK_MS = 50,
     HAND_BACK_MS = 5000, /* after the grace, for what was cut */
-    WEBHOOKS_MS = 2000,  /* after the last run, for webhooks on their way */
+    OTHERS_MS = 2000,    /* after the last run, for webhooks and settlements on their way */
     HEARTBEAT_STOP_MS = 1000,
 };
 
@@ -29,15 +30,16 @@ static bool is_idle(const struct worker *worker)
            pg_outstanding(worker->completion_pg) == 0 && pg_outstanding(worker->partials_pg) == 0;
 }
 
-/* A try that is cut is made again a minute later; a receiver that hangs is not worth the wait. */
-static bool webhooks_are_done(struct worker *worker)
+/* A try that is cut is made again a minute later, and what Redis was not told is found in the
+ * ledger: neither is worth a long wait. */
+static bool others_are_done(struct worker *worker)
 {
     int64_t now_us = clock_monotonic_us();
 
     if (!worker->idle_since_us)
         worker->idle_since_us = now_us;
-    return webhook_sender_outstanding(worker->webhooks) == 0 ||
-           now_us - worker->idle_since_us >= WEBHOOKS_MS * US_PER_MS;
+    return (webhook_sender_outstanding(worker->webhooks) == 0 && admit_is_quiet(worker->admit)) ||
+           now_us - worker->idle_since_us >= OTHERS_MS * US_PER_MS;
 }
 
 static void finish(struct worker *worker)
@@ -60,7 +62,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (is_idle(worker)) {
-        if (webhooks_are_done(worker))
+        if (others_are_done(worker))
             finish(worker);
         return;
     }

@@ -22,6 +22,7 @@
 #include "common/model/settings.h"
 #include "common/model/topics.h"
 #include "common/model/webhook_sender.h"
+#include "worker/admit.h"
 #include "worker/drain.h"
 #include "worker/heartbeat.h"
 #include "worker/intake.h"
@@ -185,11 +186,15 @@ static bool start_webhooks(struct worker *worker, struct err *err)
     return worker->webhooks != NULL;
 }
 
-/* Which providers are paused; a worker without it calls them all. */
-static bool start_gates(struct worker *worker, struct err *err)
+/* Limits and accounts, and which providers are paused. */
+static bool start_gates(struct worker *worker, const struct daemon_settings *common,
+                        struct err *err)
 {
+    worker->admit = admit_start(worker->base, common->database_url, common->redis_url, err);
+    if (!worker->admit)
+        return false;
     worker->gates =
-        provider_gates_new(worker->base, worker->intake_pg, daemon_process_count(worker->daemon));
+        provider_gates_new(worker->base, worker->intake_pg, admit_admission(worker->admit));
     return worker->gates || err_set(err, "watch the providers' gates: out of memory");
 }
 
@@ -277,7 +282,7 @@ static bool start(struct daemon *daemon, struct err *err)
     worker->settings = settings_load(daemon_config(daemon), err);
     if (!worker->settings || !start_database(worker, common->database_url, err) ||
         !start_redis(worker, common->redis_url, err) || !start_http(worker, err) ||
-        !start_gates(worker, err) || !start_webhooks(worker, err) ||
+        !start_gates(worker, common, err) || !start_webhooks(worker, err) ||
         !start_intake(worker, common, err) ||
         !start_heartbeat(worker, common->database_url, err)) /* on_up opens the intake */
         return false;
@@ -327,6 +332,7 @@ static void stop(struct daemon *daemon)
     pg_free(worker->completion_pg);
     pg_free(worker->intake_pg);
     provider_gates_free(worker->gates);
+    admit_free(worker->admit);
     intake_free(worker->intake);
     http_client_free(worker->http);
     redis_subscriber_free(worker->subscriber);

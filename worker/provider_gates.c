@@ -1,28 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls in flight by provider name (a name outlives a reload), and the pauses of Postgres. */
+/* By provider name (a name outlives a reload): the pauses of Postgres, the words of the provider.
+ */
 #include "worker/provider_gates.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/map.h"
-#include "common/base/str.h"
+#include "common/model/admission.h"
 #include "common/model/pause_store.h"
 
 #include <event2/event.h>
 
-/* Names of providers that a reload took away stay until their calls are over. */
-enum { NAMES_MAX = 4 * PROVIDERS_MAX };
+/* Names of providers that a reload took away stay. */
+enum { NAMES_MAX = 4 * PROVIDERS_MAX, TELL_EVERY_MS = 1000 };
 
 struct gate {
-    int calls;
     bool is_paused;
+    int64_t open_us; /* 0: not closed */
+    int64_t told_us; /* when the fleet was told last */
 };
 
 struct provider_gates {
     struct pg *pg;
+    struct admission *admission;
     struct event *tick;
-    int processes;
     struct map *by_name; /* struct gate */
     bool is_looking;
 };
@@ -49,12 +52,10 @@ static struct gate *find_or_make(struct provider_gates *gates, const char *name)
 
 static bool forget_pause(const void *key, size_t key_len, void *value, void *arg)
 {
-    struct provider_gates *gates = arg;
-    struct gate *gate = value;
-
-    gate->is_paused = false;
-    if (gate->calls == 0)
-        free(map_remove(gates->by_name, key, key_len));
+    (void)key;
+    (void)key_len;
+    (void)arg;
+    ((struct gate *)value)->is_paused = false;
     return true;
 }
 
@@ -65,7 +66,7 @@ static void on_pauses(const struct admin_reply *reply, void *arg)
     gates->is_looking = false;
     if (reply->outcome != ADMIN_DONE)
         return; /* what was known last still stands */
-    map_each(gates->by_name, forget_pause, gates);
+    map_each(gates->by_name, forget_pause, NULL);
     for (int row = 0; row < reply->count; row++) {
         struct pause pause;
         struct gate *gate;
@@ -87,8 +88,6 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         gates->is_looking = pause_list(gates->pg, "provider", on_pauses, gates);
 }
 
-/* --- calls ------------------------------------------------------------------------------------ */
-
 bool provider_gates_is_paused(const struct provider_gates *gates, const struct provider *provider)
 {
     const struct gate *gate = find(gates, provider->name);
@@ -96,35 +95,61 @@ bool provider_gates_is_paused(const struct provider_gates *gates, const struct p
     return gate && gate->is_paused;
 }
 
-bool provider_gates_is_full(const struct provider_gates *gates, const struct provider *provider)
+/* --- what the provider says ------------------------------------------------------------------- */
+
+int64_t provider_gates_open_us(const struct provider_gates *gates, const struct provider *provider)
 {
     const struct gate *gate = find(gates, provider->name);
-    int share = (provider->max_concurrency + gates->processes - 1) / gates->processes;
 
-    return provider->max_concurrency > 0 && gate && gate->calls >= share;
+    return gate ? gate->open_us : 0;
 }
 
-void provider_gates_enter(struct provider_gates *gates, const struct provider *provider)
+static int64_t us_or_unsaid(int64_t ms)
 {
-    struct gate *gate = find_or_make(gates, provider->name);
-
-    if (gate)
-        gate->calls++;
+    return ms < 0 ? -1 : ms * US_PER_MS;
 }
 
-void provider_gates_leave(struct provider_gates *gates, const struct provider *provider)
+static void tell_fleet(struct provider_gates *gates, const struct provider *provider,
+                       const struct rate_seen *seen)
 {
-    struct gate *gate = find(gates, provider->name);
+    struct admission_seen told = {
+        .limit_requests = seen->requests.limit,
+        .remaining_requests = seen->requests.remaining,
+        .reset_requests_us = us_or_unsaid(seen->requests.reset_ms),
+        .limit_tokens = seen->tokens.limit,
+        .remaining_tokens = seen->tokens.remaining,
+        .reset_tokens_us = us_or_unsaid(seen->tokens.reset_ms),
+        .retry_after_us = -1, /* one 429 delays its own job only */
+    };
 
-    if (!gate || gate->calls == 0)
+    admission_learn(gates->admission, provider->name, &told);
+}
+
+void provider_gates_learn(struct provider_gates *gates, const struct provider *provider,
+                          const struct rate_seen *seen)
+{
+    int64_t now = clock_monotonic_us();
+    struct gate *gate;
+
+    if (seen->requests.limit < 0 && seen->requests.remaining < 0 && seen->tokens.limit < 0 &&
+        seen->tokens.remaining < 0)
         return;
-    if (--gate->calls == 0 && !gate->is_paused)
-        free(map_remove(gates->by_name, provider->name, strlen(provider->name)));
+    gate = find_or_make(gates, provider->name);
+    if (!gate)
+        return;
+    if (seen->closed_ms > 0)
+        gate->open_us = now + seen->closed_ms * US_PER_MS;
+    if (!gates->admission || (seen->closed_ms <= 0 && gate->told_us > 0 &&
+                              now - gate->told_us < TELL_EVERY_MS * US_PER_MS))
+        return;
+    gate->told_us = now;
+    tell_fleet(gates, provider, seen);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-struct provider_gates *provider_gates_new(struct event_base *base, struct pg *pg, int processes)
+struct provider_gates *provider_gates_new(struct event_base *base, struct pg *pg,
+                                          struct admission *admission)
 {
     static const struct timeval second = {.tv_sec = 1};
     struct provider_gates *gates = calloc(1, sizeof(*gates));
@@ -132,7 +157,7 @@ struct provider_gates *provider_gates_new(struct event_base *base, struct pg *pg
     if (!gates)
         return NULL;
     gates->pg = pg;
-    gates->processes = processes > 0 ? processes : 1;
+    gates->admission = admission;
     gates->by_name = map_new(NAMES_MAX);
     gates->tick = event_new(base, -1, EV_PERSIST, on_tick, gates);
     if (!gates->by_name || !gates->tick || event_add(gates->tick, &second) != 0) {

@@ -19,6 +19,8 @@
 
 static void run_free(struct run *run)
 {
+    if (run->hold.parts)
+        log_warn(&run->log, "reservation of call %d left to be reconciled", run->hold.call);
     if (run->timer)
         event_free(run->timer);
     stream_out_drop(run->out);
@@ -177,9 +179,13 @@ static enum step_result decide(struct run *run)
     facts->random = backoff_random();
     for (int i = 0; run->worker->gates && i < facts->target_count; i++) {
         const struct provider *provider = run->route->targets[i].provider;
+        int64_t open_us = provider_gates_open_us(run->worker->gates, provider);
 
         facts->targets[i].is_paused = provider_gates_is_paused(run->worker->gates, provider);
-        facts->targets[i].is_full = provider_gates_is_full(run->worker->gates, provider);
+        if (open_us > facts->targets[i].ready_at_us) {
+            facts->targets[i].ready_at_us = open_us;
+            facts->targets[i].wait_reason = "rate_limit";
+        }
     }
     run->next = decide_next(facts);
     run->at = &step_act;
@@ -188,21 +194,13 @@ static enum step_result decide(struct run *run)
 
 const struct step step_decide = {.name = "decide", .fn = decide};
 
-static bool is_over_ceiling(struct run *run, const struct target *target)
-{
-    const struct claimed_job *job = run->claimed;
-
-    run->worst = reservation_of(target, &run->request_facts);
-    return job->max_cost_nano >= 0 && run->worst.cost_nano > job->max_cost_nano - run->spent_nano;
-}
-
 static enum step_result begin_call(struct run *run)
 {
     run->target = run->next.target;
-    if (is_over_ceiling(run, run_target(run)))
-        return run_fail(run, ERROR_BUDGET, NULL,
-                        "the next call could cost more than max_cost_usd leaves");
-    run->at = &step_intent;
+    run->worst = reservation_of(run_target(run), &run->request_facts);
+    run->admit_until_us = 0;
+    run->wake_us = 0;
+    run->at = &step_admit;
     return STEP_MORE;
 }
 
@@ -213,7 +211,7 @@ static enum step_result fail_at_last(struct run *run)
     return run_end_as(run, JOB_FAILED);
 }
 
-static void note_detail(struct run *run, const char *text)
+void run_note_detail(struct run *run, const char *text)
 {
     size_t len = str_utf8_boundary(text, strnlen(text, sizeof(run->wait_detail) - 1));
 
@@ -225,14 +223,18 @@ static enum step_result requeue_as_decided(struct run *run)
 {
     const char *reason = run->next.wait_reason;
 
-    note_detail(run, run->failure.message);
+    bool has_gate = run->gate_reason && strcmp(reason, run->gate_reason) == 0;
+
+    run->gate_reason = NULL;
     if (strcmp(reason, "provider") == 0)
-        note_detail(run, "the route's providers are paused");
-    else if (strcmp(reason, "concurrency") == 0)
-        note_detail(run, "the route's providers have no free place");
-    return run_give_back(run, run->next.wait_ms, reason,
-                         run->failure.type != ERROR_NONE ? error_type_name(run->failure.type)
-                                                         : reason);
+        run_note_detail(run, "the route's providers are paused");
+    else if (!has_gate)
+        run_note_detail(run, run->failure.message);
+    run_give_back(run, run->next.wait_ms, reason,
+                  run->failure.type != ERROR_NONE ? error_type_name(run->failure.type) : reason);
+    if (has_gate)
+        run->requeue.gate = &run->gate;
+    return STEP_MORE;
 }
 
 static enum step_result act(struct run *run)

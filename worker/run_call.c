@@ -55,6 +55,18 @@ static void set_timeouts(struct run *run)
     run->intent.silent_s = (int)(2 * silence / 1000) + SILENCE_MARGIN_S;
 }
 
+/* The budget is the ledger's only where money is really held in it. */
+static void write_budget(struct run *run)
+{
+    const struct run_budget *budget = &run->budget;
+
+    run->intent.budget_day = budget->day[0] ? budget->day : NULL;
+    if (!(run->hold.parts & ADMISSION_HOLDS_MONEY))
+        return;
+    run->intent.budget_windows = budget->windows;
+    run->intent.budget_generation = budget->is_enforced ? budget->generation : NULL;
+}
+
 static void write_intent(struct run *run)
 {
     const struct claimed_job *job = run->claimed;
@@ -77,6 +89,7 @@ static void write_intent(struct run *run)
         .price = run->worst.price,
         .reserved_nano = run->worst.cost_nano,
     };
+    write_budget(run);
     set_timeouts(run);
 }
 
@@ -91,8 +104,10 @@ static void on_intent(enum intent_outcome outcome, void *arg)
 
 static enum step_result intend(struct run *run)
 {
-    if (run_is_diverted(run))
+    if (run_is_diverted(run)) {
+        hold_undo(&run->hold);
         return STEP_MORE;
+    }
     /* A reader goes on from the seq of the intent's event: everything before it must be there. */
     stream_out_begin(run->out, run->calls + 1);
     if (!stream_out_is_quiet(run->out))
@@ -214,7 +229,7 @@ static void take_end(struct run *run, const struct call_end *end)
     run->end = *end;
     run->end.result.response = NULL;
     if (run->worker->gates)
-        provider_gates_leave(run->worker->gates, run_target(run)->provider);
+        provider_gates_learn(run->worker->gates, run_target(run)->provider, &end->rate);
     if (!end->booked.is_complete || !end->result.response)
         return;
     run->response = malloc(end->result.response_len + 1);
@@ -276,8 +291,6 @@ static enum step_result start_call(struct run *run)
         &err);
     if (!run->call)
         fail_to_start(run, err.message);
-    else if (run->worker->gates)
-        provider_gates_enter(run->worker->gates, run_target(run)->provider);
     run->at = &step_calling;
     return STEP_MORE;
 }
@@ -445,6 +458,8 @@ static enum step_result await_settled(struct run *run)
     }
     if (run->settle_outcome == STORE_REFUSED)
         log_error(&run->log, "call not booked: refused by the database");
+    else
+        hold_settle(&run->hold, &run->outcome);
     run->has_outcome = false;
     run->at = &step_act;
     return STEP_MORE;

@@ -162,6 +162,8 @@ static enum step_result await_end(struct run *run)
 {
     if (run->is_end_out)
         return STEP_WAIT;
+    if (run->has_outcome && (run->reply.outcome == STORE_DONE || run->reply.outcome == STORE_STALE))
+        hold_settle(&run->hold, &run->outcome); /* booked by its own key, also when stale */
     switch (run->reply.outcome) {
     case STORE_DONE:
         stream_out_changed(run->out);
@@ -187,10 +189,14 @@ const struct step step_ending = {.name = "ending", .fn = await_end};
 static enum step_result forget(struct run *run)
 {
     const struct claimed_job *job = run->claimed;
+    struct hold_late *late = run->has_outcome ? hold_detach(&run->hold, &run->outcome) : NULL;
 
-    if (run->has_outcome && !call_settle(run->worker->calls, job->job, job->run_token,
-                                         run->attempts, run->deferrals, &run->outcome, NULL, NULL))
+    if (run->has_outcome &&
+        !call_settle(run->worker->calls, job->job, job->run_token, run->attempts, run->deferrals,
+                     &run->outcome, hold_on_booked, late)) {
         log_warn(&run->log, "call not booked: too much is out (rescue books it as unknown)");
+        free(late);
+    }
     return STEP_END;
 }
 

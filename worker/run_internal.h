@@ -4,10 +4,13 @@
 #define WORKER_RUN_INTERNAL_H
 
 #include "common/base/log.h"
+#include "common/model/admission.h"
 #include "common/model/call_store.h"
 #include "common/model/end_store.h"
+#include "common/model/limit_cache.h"
 #include "worker/call.h"
 #include "worker/decide.h"
+#include "worker/hold.h"
 #include "worker/reservation.h"
 #include "worker/run.h"
 #include "worker/stream_out.h"
@@ -27,13 +30,23 @@ struct step {
     enum step_result (*fn)(struct run *run);
 };
 
-/*   decide -> act -> intent -> intent_wait -> call -> calling -> judge -> end -> ending
- *     ^        |                                               |-> settle -> settling -> act
- *     |        |-> backoff -> decide                           '-> requeue -> ending
- *     '...     forget: from anywhere, when the job is not ours any more */
-extern const struct step step_decide, step_act, step_backoff, step_intent, step_intent_wait,
-    step_call, step_calling, step_judge, step_settle, step_settling, step_end, step_requeue,
-    step_ending, step_forget;
+/*   decide -> act -> admit -> admit_wait -> intent -> intent_wait -> call -> calling -> judge
+ *     ^        |       ^ '-------.--------> requeue                                      |
+ *     |        |-> backoff -> decide                              end -> ending <--------|
+ *     |        '-> requeue -> ending                      act <- settling <- settle <----|
+ *     '...     forget: from anywhere, when the job is not ours any more       requeue <--' */
+extern const struct step step_decide, step_act, step_backoff, step_admit, step_admit_wait,
+    step_intent, step_intent_wait, step_call, step_calling, step_judge, step_settle, step_settling,
+    step_end, step_requeue, step_ending, step_forget;
+
+/* Of the call in hand: the budget it is booked on. */
+struct run_budget {
+    bool is_there;    /* also one that is only counted */
+    bool is_enforced; /* nothing is called without a reservation */
+    char day[BUDGET_DAY_SIZE];
+    char windows[BUDGET_WINDOW_COUNT * WINDOW_ID_SIZE]; /* "d20261121,t" */
+    char generation[GENERATION_TEXT_SIZE];
+};
 
 struct run {
     const struct step *at;
@@ -65,6 +78,11 @@ struct run {
     int target;
     struct request_facts request_facts;
     struct reservation worst;
+    struct admission_ask *ask; /* on its way */
+    struct admission_answer answer;
+    int64_t admit_until_us; /* waits in place end then; 0: there was none */
+    struct run_budget budget;
+    struct hold hold; /* until Redis was told of the outcome */
     struct call_intent intent;
     int64_t call_total_ms;
     bool is_bound_by_deadline; /* the job's deadline is what limits the call */
@@ -84,6 +102,8 @@ struct run {
     enum job_state end_state;
     struct failure failure; /* the last one */
     struct run_requeue requeue;
+    struct shut_gate gate;
+    const char *gate_reason; /* of gate, if the job goes back because its accounts are full */
     char wait_detail[256];
     bool is_end_out;
     bool is_end_refused;      /* once: tried again with less */
@@ -102,6 +122,8 @@ bool run_is_diverted(struct run *run);
 enum step_result run_end_as(struct run *run, enum job_state state);
 enum step_result run_fail(struct run *run, enum error_type type, const char *code,
                           const char *message);
+/* What the job says of its waiting; before run_give_back. */
+void run_note_detail(struct run *run, const char *text);
 /* Back to the queue for delay_ms; wait_reason NULL for a drain. */
 enum step_result run_give_back(struct run *run, int64_t delay_ms, const char *wait_reason,
                                const char *reason);

@@ -12,6 +12,7 @@
 #include "worker/run.h"
 #include "worker/slots.h"
 
+struct admit;
 struct call_store;
 struct daemon;
 struct end_store;
@@ -57,6 +58,7 @@ struct worker {
     struct redis *redis;
     struct redis_subscriber *subscriber; /* hears "cancel" and "watch" on the worker's channel */
     struct http_client *http;
+    struct admit *admit;          /* NULL: no limit is known (tests) */
     struct provider_gates *gates; /* NULL: all providers may be called */
     struct heartbeat *heartbeat;
     struct intake *intake;

@@ -7,14 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/model/gate_sql.h"
 #include "common/model/leader_store.h"
 #include "common/model/sql.h"
 
 enum { CREDITS_PER_SHARD = 64 }; /* fewer credits are spread over fewer shards */
 
 /* What was dealt of a paused tenant is on its way back (feed_recall). */
-#define SQL_TENANT_RUNS(column) \
-    column " <> ALL (ARRAY(SELECT name FROM pauses WHERE kind = 'tenant'))"
+#define SQL_TENANT_RUNS(column) column " <> ALL (ARRAY(" GATE_SQL_TENANTS_AT_REST "))"
 #define SQL_PRIORITY_RUNS(column)                            \
     "NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'" \
     "  AND name = (ARRAY['high', 'normal', 'low'])[" column " + 1])"
@@ -41,7 +41,8 @@ PG_STATEMENT(feed_look_statement,
     "               WHERE q.priority = p.priority"
     "                 AND q.dispatched_at IS NULL"
     "                 AND q.ready_at <= now()),"
-    "       EXISTS (SELECT FROM pauses WHERE kind = 'tenant') "
+    "       EXISTS (" GATE_SQL_TENANTS_AT_REST "),"
+    "       EXISTS (SELECT FROM gates) "
     "FROM (VALUES (0::int2), (1::int2), (2::int2)) AS p(priority) "
     "CROSS JOIN fleet "
     "ORDER BY p.priority");
@@ -50,7 +51,7 @@ PG_STATEMENT(feed_look_statement,
  * index out of the planner's sight; an expired job is no candidate but due to end.) */
 PG_STATEMENT(feed_candidates_statement,
     "SELECT q.job, q.tenant, q.priority, q.dispatch_seq, q.ready_at, q.deadline,"
-    "       q.est_tokens "
+    "       q.est_tokens, q.key_id, q.workflow, q.end_user, q.model "
     "FROM unnest($1::int4[]) WITH ORDINALITY AS room(jobs, number) "
     "CROSS JOIN LATERAL ("
     "    SELECT * FROM queue"
@@ -63,6 +64,49 @@ PG_STATEMENT(feed_candidates_statement,
     "    LIMIT room.jobs"
     ") AS q "
     "WHERE " SQL_PRIORITY_RUNS("(room.number - 1)::int4"));
+
+/* The same tenant by tenant, by the index queue_backlog: a step per tenant that waits, and none for
+ * the rows of one that is closed.  Of a tenant with gates a bounded part is looked at ($2). */
+PG_STATEMENT(feed_walk_statement,
+    "WITH RECURSIVE names AS ("
+    "    (SELECT tenant FROM queue WHERE dispatched_at IS NULL ORDER BY tenant LIMIT 1)"
+    "    UNION ALL"
+    "    SELECT (SELECT q.tenant FROM queue q"
+    "            WHERE q.dispatched_at IS NULL AND q.tenant > n.tenant"
+    "            ORDER BY q.tenant LIMIT 1)"
+    "    FROM names n"
+    "    WHERE n.tenant IS NOT NULL"
+    "), able AS MATERIALIZED ("
+    "    SELECT n.tenant, g.is_there AS is_gated, count(*) OVER () AS tenants"
+    "    FROM names n"
+    "    CROSS JOIN LATERAL ("
+    "        SELECT count(*) > 0 AS is_there,"
+    "               bool_or(kind = 'tenant' AND until > now() AND most IS NULL) IS TRUE"
+    "               AS is_closed"
+    "        FROM gates"
+    "        WHERE gates.tenant = n.tenant"
+    "    ) AS g"
+    "    WHERE n.tenant IS NOT NULL"
+    "      AND NOT g.is_closed"
+    "      AND " SQL_TENANT_RUNS("n.tenant")
+    ") "
+    "SELECT q.job, q.tenant, q.priority, q.dispatch_seq, q.ready_at, q.deadline,"
+    "       q.est_tokens, q.key_id, q.workflow, q.end_user, q.model "
+    "FROM unnest($1::int4[]) WITH ORDINALITY AS room(jobs, number) "
+    "CROSS JOIN able a "
+    "CROSS JOIN LATERAL ("
+    "    SELECT * FROM queue"
+    "    WHERE queue.tenant = a.tenant"
+    "      AND queue.priority = (room.number - 1)::int2"
+    "      AND dispatched_at IS NULL"
+    "      AND ready_at <= now()"
+    "      AND (deadline > now()) IS TRUE"
+    "    ORDER BY ready_at"
+    "    LIMIT least(room.jobs, CASE WHEN a.is_gated THEN $2::int4"
+    "                                ELSE greatest(16, 2 * room.jobs / a.tenants) END)"
+    ") AS q "
+    "WHERE " SQL_PRIORITY_RUNS("(room.number - 1)::int4")
+    " LIMIT $3::int4");
 
 /* By queue_pkey.  A row that somebody else holds is being cancelled or expired. */
 PG_STATEMENT(feed_deal_statement,
@@ -121,17 +165,22 @@ PG_STATEMENT(feed_republish_statement,
     "SELECT job, tenant, priority, dispatch_seq "
     "FROM locked ORDER BY dispatched_at, job");
 
-/* By the index queue_dealt: what is dealt is bounded, what a tenant has waiting is not. */
+/* By the index queue_dealt_tenant: what is dealt is bounded, what a tenant has waiting is not. */
 PG_STATEMENT(feed_recall_statement,
     "WITH dealt AS MATERIALIZED ("
     "    SELECT q.job"
-    "    FROM (VALUES (0::int2), (1::int2), (2::int2)) AS p(priority)"
+    "    FROM (SELECT tenant, bool_or(is_at_rest) AS is_at_rest"
+    "          FROM (SELECT name AS tenant, true AS is_at_rest"
+    "                FROM (" GATE_SQL_TENANTS_AT_REST ") AS r(name)"
+    "                UNION ALL"
+    "                SELECT tenant, false FROM gates"
+    "                WHERE until > now() OR interval_us > 0) AS s"
+    "          GROUP BY tenant) AS t"
     "    CROSS JOIN LATERAL ("
     "        SELECT job FROM queue"
-    "        WHERE queue.priority = p.priority"
+    "        WHERE queue.tenant = t.tenant"
     "          AND dispatched_at IS NOT NULL"
-    "          AND queue.tenant = ANY (ARRAY(SELECT name FROM pauses WHERE kind = 'tenant'))"
-    "        ORDER BY dispatched_at, job"
+    "          AND (t.is_at_rest OR " GATE_SQL_SHUTS("queue") ")"
     "        LIMIT $1::int4"
     "    ) AS q"
     "    LIMIT $1::int4"
@@ -182,7 +231,8 @@ bool feed_look_read(const struct pg_result *result, struct feed_look *out)
     if (pg_rows(result) != PRIORITY_COUNT)
         return false;
     out->slots = pg_get_int(result, 0, 0);
-    out->has_paused_tenants = pg_get_bool(result, 0, 4);
+    out->has_tenants_at_rest = pg_get_bool(result, 0, 4);
+    out->has_gates = pg_get_bool(result, 0, 5);
     for (int p = 0; p < PRIORITY_COUNT; p++) {
         out->of[p].dealt = pg_get_int(result, p, 1);
         out->of[p].credits = pg_get_int(result, p, 2);
@@ -191,15 +241,26 @@ bool feed_look_read(const struct pg_result *result, struct feed_look *out)
     return true;
 }
 
-void feed_candidates(struct pg *pg, const int limits[PRIORITY_COUNT], pg_done_fn *done, void *arg)
+void feed_candidates(struct pg *pg, const int limits[PRIORITY_COUNT], bool has_gates,
+                     pg_done_fn *done, void *arg)
 {
     struct pg_value elements[PRIORITY_COUNT];
-    struct pg_value value;
+    struct pg_value values[3] = {[1] = pg_int4(FEED_GATED_ROWS), [2] = pg_int4(FEED_WALK_MAX)};
 
     for (int p = 0; p < PRIORITY_COUNT; p++)
         elements[p] = pg_int4(limits[p]);
-    value = pg_array(PG_INT4, elements, PRIORITY_COUNT);
-    pg_query(pg, &feed_candidates_statement, &value, 1, done, arg);
+    values[0] = pg_array(PG_INT4, elements, PRIORITY_COUNT);
+    if (has_gates)
+        pg_query(pg, &feed_walk_statement, values, 3, done, arg);
+    else
+        pg_query(pg, &feed_candidates_statement, values, 1, done, arg);
+}
+
+static void copy_label(char *out, size_t size, const struct pg_result *result, int row, int column)
+{
+    const char *text = pg_get_text(result, row, column, NULL);
+
+    snprintf(out, size, "%s", text ? text : "");
 }
 
 void feed_candidate_read(const struct pg_result *result, int row, struct feed_candidate *out)
@@ -213,6 +274,10 @@ void feed_candidate_read(const struct pg_result *result, int row, struct feed_ca
     out->ready_at_us = pg_get_time(result, row, 4);
     out->deadline_us = pg_get_time(result, row, 5);
     out->est_tokens = pg_get_int(result, row, 6);
+    copy_label(out->key_id, sizeof(out->key_id), result, row, 7);
+    copy_label(out->workflow, sizeof(out->workflow), result, row, 8);
+    copy_label(out->end_user, sizeof(out->end_user), result, row, 9);
+    copy_label(out->model, sizeof(out->model), result, row, 10);
 }
 
 void feed_deal(struct pg *pg, int64_t epoch, const struct feed_candidate *const *jobs, size_t count,

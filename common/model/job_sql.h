@@ -4,6 +4,7 @@
 #define COMMON_MODEL_JOB_SQL_H
 
 #include "common/io/pg.h"
+#include "common/model/gate_sql.h"
 #include "common/model/job_view.h"
 #include "common/model/sql.h"
 
@@ -50,6 +51,16 @@
     "    WHERE q.job IS NOT NULL"                                                               \
     " ) AS w ON true"                                                                           \
     " LEFT JOIN LATERAL ("                                                                      \
+    "    SELECT g.reason, g.detail, CASE WHEN g.until > now() THEN g.until END AS until"        \
+    "    FROM gates g"                                                                          \
+    "    WHERE q.job IS NOT NULL AND g.tenant = q.tenant"                                       \
+    "      AND (g.until > now() OR g.interval_us > 0)"                                          \
+    "      AND (q.dispatched_at < g.closed_at) IS NOT FALSE"                                    \
+    "      AND " GATE_SQL_MATCHES("g", "q")                                                     \
+    "    ORDER BY g.until DESC"                                                                 \
+    "    LIMIT 1"                                                                               \
+    " ) AS shut ON NOT w.is_early"                                                              \
+    " LEFT JOIN LATERAL ("                                                                      \
     "    SELECT count(*) AS before"                                                             \
     "    FROM ("                                                                                \
     "        (SELECT 1 FROM queue d"                                                            \
@@ -84,13 +95,17 @@
     "      WHEN w.is_class_paused OR w.is_tenant_paused OR w.is_tenant_disabled"               \
     "          THEN 'paused'"                                                                  \
     "      WHEN q.job IS NULL THEN NULL"                                                       \
+    "      WHEN shut.reason IS NOT NULL THEN shut.reason"                                      \
     "      WHEN NOT (SELECT is_there FROM alive) THEN 'no_worker'"                             \
     "      ELSE 'position' END,"                                                               \
     " CASE WHEN w.is_early THEN q.wait_detail"                                                 \
     "      WHEN w.is_class_paused THEN 'the priority is paused'"                               \
     "      WHEN w.is_tenant_paused THEN 'the tenant is paused'"                                \
-    "      WHEN w.is_tenant_disabled THEN 'the tenant is disabled' END,"                       \
-    " CASE WHEN w.is_early THEN q.ready_at END,"                                               \
+    "      WHEN w.is_tenant_disabled THEN 'the tenant is disabled'"                            \
+    "      ELSE shut.detail END,"                                                              \
+    " CASE WHEN w.is_early THEN q.ready_at"                                                    \
+    "      WHEN NOT (w.is_class_paused OR w.is_tenant_paused OR w.is_tenant_disabled)"         \
+    "           THEN shut.until END,"                                                          \
     " CASE WHEN q.job IS NOT NULL AND place.before < 1000 THEN place.before + 1 END,"          \
     " j.error_type, j.error_code, j.error_message, j.error_retryable,"                         \
     " l.has_usage, l.input, l.output, l.cached, l.is_estimated, l.cost, l.unknown_cost"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The SQL of a worker's own row, for the blocking session of its heartbeat thread. */
+/* The SQL of a worker's own row, for the blocking session of its heartbeat thread, and how many
+ * there are. */
 #include "common/model/worker_store.h"
 
 #include <string.h>
@@ -24,6 +25,14 @@ PG_STATEMENT(worker_beat_statement,
     "LIMIT $6::int4");
 
 PG_STATEMENT(worker_unregister_statement, "DELETE FROM workers WHERE id = $1::uuid");
+
+PG_STATEMENT(worker_count_statement,
+    "SELECT count(*) FROM workers WHERE beat_at > now() - interval '6 s'");
+
+void worker_count(struct pg *pg, pg_done_fn *done, void *arg)
+{
+    pg_query(pg, &worker_count_statement, NULL, 0, done, arg);
+}
 
 struct pg_session *worker_session_open(const char *url, struct err *err)
 {

@@ -6,7 +6,7 @@
 #include "common/io/pg.h"
 #include "common/model/job.h"
 
-/* All of these block; they run in the heartbeat thread on a session of its own. */
+/* All of these but the last block; they run in the heartbeat thread on a session of its own. */
 
 struct worker_row {
     struct id id; /* of this boot; never reused */
@@ -34,5 +34,8 @@ bool worker_beat(struct pg_session *session, struct id id, const int used[PRIORI
                  bool is_draining, struct worker_beat *out, struct err *err) MUST_CHECK;
 
 bool worker_unregister(struct pg_session *session, struct id id, struct err *err) MUST_CHECK;
+
+/* The one that does not block: how many workers beat.  Column 0. */
+void worker_count(struct pg *pg, pg_done_fn *done, void *arg);
 
 #endif

@@ -19,6 +19,7 @@ static void check(const struct rate_window *window)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct rate_headers headers;
+    struct rate_seen seen;
     char text[512], *line, *rest = text;
 
     size = size < sizeof(text) ? size : sizeof(text) - 1;
@@ -33,10 +34,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         *value = '\0';
         rate_headers_add(&headers, line, value + 2);
     }
-    rate_headers_finish(&headers, INT64_C(1785000000000000));
-    check(&headers.requests);
-    check(&headers.tokens);
-    if (rate_headers_closed_ms(&headers) > RATE_RESET_MAX_MS)
+    seen = rate_headers_finish(&headers, INT64_C(1785000000000000));
+    check(&seen.requests);
+    check(&seen.tokens);
+    if (seen.closed_ms > RATE_RESET_MAX_MS)
         __builtin_trap();
     return 0;
 }

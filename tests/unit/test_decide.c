@@ -138,8 +138,10 @@ static void test_a_closed_gate_sends_the_job_back_with_its_reason(void **state)
     assert_int_equal(decide_next(&facts).step, NEXT_REQUEUE);
     assert_string_equal(decide_next(&facts).wait_reason, "provider");
     facts.targets[1].is_paused = false;
-    facts.targets[1].is_full = true;
+    facts.targets[1].ready_at_us = facts.now_us + 200 * US_PER_MS;
+    facts.targets[1].wait_reason = "concurrency";
     assert_int_equal(decide_next(&facts).step, NEXT_REQUEUE);
+    assert_int_equal(decide_next(&facts).wait_ms, 200);
     assert_string_equal(decide_next(&facts).wait_reason, "concurrency");
 }
 

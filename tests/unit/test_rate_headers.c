@@ -189,16 +189,16 @@ static void test_each_dialect_is_understood(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
         struct rate_headers headers;
+        struct rate_seen seen;
 
         rate_headers_init(&headers);
         for (size_t h = 0; h < 9 && heads[i].head[h].name; h++)
             rate_headers_add(&headers, heads[i].head[h].name, heads[i].head[h].value);
-        rate_headers_finish(&headers, NOW_US);
-        assert_window(heads[i].what, &headers.requests, &heads[i].requests);
-        assert_window(heads[i].what, &headers.tokens, &heads[i].tokens);
-        if (rate_headers_closed_ms(&headers) != heads[i].closed_ms)
-            fail_msg("%s: closed for %lld", heads[i].what,
-                     (long long)rate_headers_closed_ms(&headers));
+        seen = rate_headers_finish(&headers, NOW_US);
+        assert_window(heads[i].what, &seen.requests, &heads[i].requests);
+        assert_window(heads[i].what, &seen.tokens, &heads[i].tokens);
+        if (seen.closed_ms != heads[i].closed_ms)
+            fail_msg("%s: closed for %lld", heads[i].what, (long long)seen.closed_ms);
     }
 }
 

@@ -36,7 +36,8 @@ static const struct rate_window unsaid = {.limit = -1, .remaining = -1, .reset_m
 
 void rate_headers_init(struct rate_headers *headers)
 {
-    *headers = (struct rate_headers){.requests = unsaid, .tokens = unsaid};
+    headers->date_us = 0;
+    headers->has_any = false;
     for (int i = 0; i < FAMILY_COUNT; i++)
         headers->seen[i] =
             (struct rate_scratch){.limit = -1, .remaining = -1, .reset_ms = -1, .reset_at_us = 0};
@@ -182,6 +183,7 @@ void rate_headers_add(struct rate_headers *headers, const char *name, const char
         name = "x-ratelimit-reset-tokens"; /* Azure has both */
     if (strncmp(name, "x-ratelimit-", 12) != 0 && strncmp(name, "anthropic-ratelimit-", 20) != 0)
         return;
+    headers->has_any = true;
     for (int i = 0; i < FAMILY_COUNT; i++) {
         struct rate_scratch *seen = &headers->seen[i];
 
@@ -219,14 +221,25 @@ static bool is_narrower(const struct rate_scratch *seen, int64_t reset_ms,
     return reset_ms > known->reset_ms;
 }
 
-void rate_headers_finish(struct rate_headers *headers, int64_t now_us)
+static int64_t closed_ms(const struct rate_seen *seen)
 {
+    int64_t closed = -1;
+
+    if (seen->requests.remaining == 0 && seen->requests.reset_ms > 0)
+        closed = seen->requests.reset_ms;
+    if (seen->tokens.remaining == 0 && seen->tokens.reset_ms > closed)
+        closed = seen->tokens.reset_ms;
+    return closed > 0 ? closed : -1;
+}
+
+struct rate_seen rate_headers_finish(const struct rate_headers *headers, int64_t now_us)
+{
+    struct rate_seen out = {.requests = unsaid, .tokens = unsaid, .closed_ms = -1};
     int64_t from = headers->date_us > 0 ? headers->date_us : now_us;
 
-    for (int i = 0; i < FAMILY_COUNT; i++) {
+    for (int i = 0; headers->has_any && i < FAMILY_COUNT; i++) {
         const struct rate_scratch *seen = &headers->seen[i];
-        struct rate_window *known =
-            families[i].kind == RATE_REQUESTS ? &headers->requests : &headers->tokens;
+        struct rate_window *known = families[i].kind == RATE_REQUESTS ? &out.requests : &out.tokens;
         int64_t reset_ms = reset_of(seen, from);
 
         if (seen->limit < 0 && seen->remaining < 0)
@@ -235,15 +248,6 @@ void rate_headers_finish(struct rate_headers *headers, int64_t now_us)
             *known = (struct rate_window){
                 .limit = seen->limit, .remaining = seen->remaining, .reset_ms = reset_ms};
     }
-}
-
-int64_t rate_headers_closed_ms(const struct rate_headers *headers)
-{
-    int64_t closed = -1;
-
-    if (headers->requests.remaining == 0 && headers->requests.reset_ms > 0)
-        closed = headers->requests.reset_ms;
-    if (headers->tokens.remaining == 0 && headers->tokens.reset_ms > closed)
-        closed = headers->tokens.reset_ms;
-    return closed > 0 ? closed : -1;
+    out.closed_ms = closed_ms(&out);
+    return out;
 }

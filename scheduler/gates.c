@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gates against candidates: quotas of a pass, and when those who are stopped come again. */
+#include "scheduler/gates.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BURST_US = 6000000,     /* a tenth of a minute: what all limits let through at once */
+    PACE_PARTS = 4,         /* those put off come faster than the gate's pace, which may rise */
+    CONCURRENCY_PACE = 5000 /* microseconds: nobody knows when a call ends */
+};
+
+static int compare_key(const struct gate *gate, const char *tenant, enum limit_scope kind,
+                       const char *name)
+{
+    int order = strcmp(gate->tenant, tenant);
+
+    if (order == 0)
+        order = (int)gate->kind - (int)kind;
+    return order ? order : strcmp(gate->name, name);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct gate *other = b;
+
+    return compare_key(a, other->tenant, other->kind, other->name);
+}
+
+/* --- quotas ----------------------------------------------------------------------------------- */
+
+static int64_t quota_of(const struct gate *gate)
+{
+    int64_t burst, passed;
+
+    if (gate->most >= 0)
+        return gate->most > gate->in_flight ? gate->most - gate->in_flight : 0;
+    if (gate->until_us > 0)
+        return 0;
+    if (gate->interval_us <= 0)
+        return INT64_MAX;
+    burst = BURST_US / gate->interval_us;
+    passed = -gate->until_us / gate->interval_us + 1;
+    burst = burst > 1 ? burst : 1;
+    return passed < burst ? passed : burst;
+}
+
+bool gates_init(struct gates *gates, struct gate *all, size_t count)
+{
+    *gates = (struct gates){.all = all, .count = count};
+    if (count == 0)
+        return true;
+    gates->quota = calloc(count, sizeof(*gates->quota));
+    gates->used = calloc(count, sizeof(*gates->used));
+    gates->tail_us = calloc(count, sizeof(*gates->tail_us));
+    if (!gates->quota || !gates->used || !gates->tail_us)
+        return false;
+    qsort(all, count, sizeof(*all), compare);
+    for (size_t i = 0; i < count; i++) {
+        gates->quota[i] = quota_of(&all[i]);
+        gates->tail_us[i] = all[i].tail_us > all[i].until_us ? all[i].tail_us : all[i].until_us;
+        if (gates->tail_us[i] < 0)
+            gates->tail_us[i] = 0;
+    }
+    return true;
+}
+
+void gates_release(struct gates *gates)
+{
+    free(gates->all);
+    free(gates->quota);
+    free(gates->used);
+    free(gates->tail_us);
+}
+
+/* --- filter ----------------------------------------------------------------------------------- */
+
+static const char *name_of(const struct feed_candidate *candidate, int scope)
+{
+    switch ((enum limit_scope)scope) {
+    case LIMIT_KEY:
+        return candidate->key_id;
+    case LIMIT_WORKFLOW:
+        return candidate->workflow;
+    case LIMIT_USER:
+        return candidate->end_user;
+    case LIMIT_MODEL:
+        return candidate->model;
+    case LIMIT_TENANT:
+    case LIMIT_SCOPE_COUNT:
+        break;
+    }
+    return "";
+}
+
+/* The index of the gate of a scope, or -1. */
+static long find(const struct gates *gates, const struct feed_candidate *candidate, int scope)
+{
+    const char *name = name_of(candidate, scope);
+    size_t low = 0, high = gates->count;
+
+    if (scope != LIMIT_TENANT && !*name)
+        return -1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order =
+            compare_key(&gates->all[middle], candidate->tenant, (enum limit_scope)scope, name);
+
+        if (order == 0)
+            return (long)middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return -1;
+}
+
+static int64_t pace_of(const struct gate *gate)
+{
+    if (gate->most >= 0)
+        return CONCURRENCY_PACE;
+    return gate->interval_us / PACE_PARTS;
+}
+
+static void put_off(struct gates *gates, const struct feed_candidate *candidate, long index)
+{
+    struct gate *gate = &gates->all[index];
+
+    if (gate->kind == LIMIT_TENANT || gates->delay_count == GATE_DELAYS_MAX)
+        return;
+    gates->tail_us[index] += pace_of(gate);
+    gates->delays[gates->delay_count++] = (struct gate_delay){
+        .gate = gate,
+        .job = candidate->job,
+        .dispatch_seq = candidate->dispatch_seq,
+        .after_us = gates->tail_us[index] > 0 ? gates->tail_us[index] : 1,
+    };
+}
+
+/* May it go?  Then it is counted at each of its gates. */
+static bool passes(struct gates *gates, const struct feed_candidate *candidate)
+{
+    long found[LIMIT_SCOPE_COUNT], stop = -1;
+
+    for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
+        found[scope] = find(gates, candidate, scope);
+        if (found[scope] >= 0 && gates->quota[found[scope]] <= 0 && stop < 0)
+            stop = found[scope];
+    }
+    if (stop >= 0) {
+        put_off(gates, candidate, stop);
+        return false;
+    }
+    for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++)
+        if (found[scope] >= 0)
+            gates->quota[found[scope]]--;
+    return true;
+}
+
+size_t gates_filter(struct gates *gates, struct feed_candidate *candidates, size_t count)
+{
+    size_t kept = 0;
+
+    if (gates->count == 0)
+        return count;
+    for (size_t i = 0; i < count; i++)
+        if (passes(gates, &candidates[i])) {
+            if (kept != i)
+                candidates[kept] = candidates[i];
+            kept++;
+        }
+    return kept;
+}
+
+size_t gates_count_uses(struct gates *gates, const struct feed_candidate *const *picks,
+                        size_t count, struct gate_use *uses)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; gates->count > 0 && i < count; i++)
+        for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
+            long index = find(gates, picks[i], scope);
+
+            if (index >= 0)
+                gates->used[index]++;
+        }
+    for (size_t i = 0; i < gates->count && used < GATE_USES_MAX; i++)
+        if (gates->used[i] > 0)
+            uses[used++] = (struct gate_use){.gate = &gates->all[i], .jobs = gates->used[i]};
+    return used;
+}

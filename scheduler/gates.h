@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may be dealt while tenants are at their limits.  Pure: facts in, a choice out. */
+#ifndef SCHEDULER_GATES_H
+#define SCHEDULER_GATES_H
+
+#include "common/model/feed_store.h"
+#include "common/model/gate_store.h"
+
+/* A pass over what waits.  A job goes if every gate of its scopes lets it; of a gate with an
+ * interval as many as the time since it was last used allows, of concurrency as many as have room.
+ * Who is stopped by the tenant's own gate stays where it is: the tenant is not looked at again
+ * before.  Who is stopped by a scope is put off, each after the one before it, so that the next
+ * look finds others: nobody is looked at again and again. */
+struct gates {
+    struct gate *all; /* sorted */
+    int64_t *quota;   /* of each: how many more may go in this pass */
+    int64_t *used;
+    int64_t *tail_us;
+    size_t count;
+    struct gate_delay delays[GATE_DELAYS_MAX];
+    size_t delay_count;
+};
+
+/* Takes all over (malloc'd); NULL is fine with count 0.  False: out of memory. */
+bool gates_init(struct gates *gates, struct gate *all, size_t count) MUST_CHECK;
+void gates_release(struct gates *gates);
+
+/* Keeps of candidates those that may go, in their order, and returns how many. */
+size_t gates_filter(struct gates *gates, struct feed_candidate *candidates, size_t count);
+
+/* What was dealt after all; uses has room for GATE_USES_MAX.  Returns how many gates were used. */
+size_t gates_count_uses(struct gates *gates, const struct feed_candidate *const *picks,
+                        size_t count, struct gate_use *uses);
+
+#endif
