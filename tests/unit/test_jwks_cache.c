@@ -164,7 +164,7 @@ static void test_keys_are_fetched_once_for_many(void **state)
 static void test_flood_of_unknown_keys_asks_once(void **state)
 {
     static struct found found[MANY];
-    static char kids[MANY][16];
+    static char kids[MANY][24];
     const struct identity_provider *provider = start_url("http", LOOPBACK);
 
     (void)state;
