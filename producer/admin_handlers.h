@@ -15,6 +15,8 @@ route_handler_fn key_create_handle, key_list_handle, key_revoke_handle;
 /* admin_limits.c */
 route_handler_fn tenant_limits_get_handle, tenant_limits_put_handle, key_limits_get_handle,
     key_limits_put_handle;
+/* admin_budget.c */
+route_handler_fn tenant_budget_handle;
 /* admin_endpoints.c */
 route_handler_fn endpoint_create_handle, endpoint_list_handle, endpoint_get_handle,
     endpoint_delete_handle, endpoint_rotate_handle, endpoint_test_handle;

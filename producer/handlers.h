@@ -5,8 +5,8 @@
 
 #include "producer/routes.h"
 
-/* submit.c, replay.c, status.c, list.c, cancel.c, result.c, usage.c, probes.c */
+/* submit.c, replay.c, status.c, list.c, cancel.c, result.c, usage.c, admin_budget.c, probes.c */
 route_handler_fn submit_handle, replay_handle, status_handle, list_handle, cancel_handle,
-    result_handle, usage_handle, live_handle, ready_handle, metrics_handle;
+    result_handle, usage_handle, budget_handle, live_handle, ready_handle, metrics_handle;
 
 #endif

@@ -168,7 +168,7 @@ static bool start(struct asking *asking, const char *tenant, const char *key_id)
     const struct limit_cache *cache = asking->producer->limits;
     struct asking *copy;
 
-    if (!has_meters(asking->limits, asking->limit_count))
+    if (!asking->producer->admission || !has_meters(asking->limits, asking->limit_count))
         return false;
     copy = malloc(sizeof(*copy));
     if (!copy)

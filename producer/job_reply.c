@@ -2,12 +2,15 @@
 /* Answers with a job. */
 #include "producer/job_reply.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/buf.h"
 #include "common/base/json.h"
 #include "common/model/job_json.h"
 #include "common/model/job_store.h"
+#include "common/model/limit_cache.h"
+#include "producer/budget.h"
 #include "producer/producer.h"
 #include "producer/reply.h"
 
@@ -26,9 +29,77 @@ bool job_reply_take_id(struct request_context *context, struct id *job)
     return false;
 }
 
+/* A job object that waits for what its budgets say. */
+struct fitting {
+    struct request_context *context;
+    struct buf body;
+};
+
+static void send_fitting(struct fitting *fitting)
+{
+    struct request_context *context = fitting->context;
+    struct buf body = fitting->body;
+
+    free(fitting);
+    reply_json(context->http, 200, &body);
+}
+
+/* Puts the verdict where the object says null. */
+static void on_fit(const struct budget_verdict *verdict, void *arg)
+{
+    static const char unknown[] = JOB_JSON_FITS "null";
+    struct fitting *fitting = arg;
+    struct buf whole = fitting->body;
+    const char *at = whole.data ? strstr(whole.data, unknown) : NULL;
+    size_t head;
+
+    if (at && verdict->fit != JOB_FIT_UNKNOWN) {
+        head = (size_t)(at - whole.data) + strlen(JOB_JSON_FITS);
+        buf_init(&fitting->body, JOB_JSON_MAX);
+        buf_append(&fitting->body, whole.data, head);
+        buf_puts(&fitting->body, verdict->fit == JOB_FITS ? "true" : "false");
+        buf_append(&fitting->body, whole.data + head + 4, whole.len - head - 4);
+        buf_release(&whole);
+    }
+    send_fitting(fitting);
+}
+
+/* A queued job says whether a call of it fits just now. */
+static bool ask_fit(struct request_context *context, const struct job_view *view, struct buf *body)
+{
+    const struct budget_question question = {.tenant = context->caller.tenant,
+                                             .key_id = view->key_id,
+                                             .workflow = view->workflow,
+                                             .user = view->user,
+                                             .model = view->model,
+                                             .nano = view->worst_case_nano};
+    struct fitting *fitting;
+
+    if (view->state != JOB_QUEUED || view->worst_case_nano < 0)
+        return false;
+    fitting = malloc(sizeof(*fitting));
+    if (!fitting)
+        return false;
+    *fitting = (struct fitting){.context = context, .body = *body};
+    if (budget_ask(context->producer, &question, on_fit, fitting))
+        return true;
+    free(fitting);
+    return false;
+}
+
+static bool has_budget(const struct request_context *context, const struct job_view *view)
+{
+    struct applied_limit applied[LIMIT_SCOPE_COUNT];
+    int count = limit_cache_apply(context->producer->limits, context->caller.tenant, view->key_id,
+                                  view->workflow, view->user, view->model, applied);
+
+    return limits_applied_budget(applied, count);
+}
+
 static void on_read(const struct job_read_reply *reply, void *arg)
 {
     struct request_context *context = arg;
+    struct job_view view;
     struct buf body;
 
     if (reply->status != PG_OK) {
@@ -40,10 +111,13 @@ static void on_read(const struct job_read_reply *reply, void *arg)
         job_reply_not_found(context);
         return;
     }
+    view = *reply->view;
+    view.fits_now = has_budget(context, &view) ? JOB_FIT_UNKNOWN : JOB_FITS;
     buf_init(&body, JOB_JSON_MAX);
-    if (!job_json_write(reply->view, &body))
+    if (!job_json_write(&view, &body))
         body.is_broken = true;
-    reply_json(context->http, 200, &body);
+    if (view.fits_now == JOB_FITS || body.is_broken || !ask_fit(context, &view, &body))
+        reply_json(context->http, 200, &body);
 }
 
 void job_reply_send(struct request_context *context, struct id job, bool with_request)

@@ -198,6 +198,23 @@ struct producer *producer_start(struct daemon *daemon, struct err *err)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+/* What is asked is told that Redis is away, and sees by the NULLs that there is nobody to ask. */
+static void limits_stop(struct producer *producer)
+{
+    struct admission *admission = producer->admission;
+    struct redis *redis = producer->limit_redis;
+    struct limit_cache *limits = producer->limits;
+
+    producer->admission = NULL;
+    producer->limit_redis = NULL;
+    if (admission)
+        admission_free(admission);
+    if (redis)
+        redis_free(redis);
+    producer->limits = NULL;
+    limit_cache_free(limits);
+}
+
 /* The server first: nothing new comes.  Then Kafka, whose last answers may take tickets back; then
  * the stores, which answer who still waits, and what those answers still need. */
 void producer_free(struct producer *producer)
@@ -208,9 +225,7 @@ void producer_free(struct producer *producer)
     streams_free(producer->streams);
     if (producer->kafka)
         kafka_producer_free(producer->kafka, FLUSH_MS);
-    if (producer->admission)
-        admission_free(producer->admission);
-    limit_cache_free(producer->limits);
+    limits_stop(producer);
     submit_store_free(producer->submits);
     job_store_free(producer->jobs);
     end_store_free(producer->ends);
@@ -226,8 +241,6 @@ void producer_free(struct producer *producer)
     auth_free(producer->auth);
     if (producer->redis)
         redis_free(producer->redis);
-    if (producer->limit_redis)
-        redis_free(producer->limit_redis);
     admission_local_free(producer->local_limits);
     watches_free(producer->watches);
     publisher_free(producer->publisher);

@@ -13,7 +13,9 @@
 #include "common/io/http_server.h"
 #include "common/io/metrics.h"
 #include "common/model/job_json.h"
+#include "common/model/limit_cache.h"
 #include "common/model/submit_store.h"
+#include "producer/budget.h"
 #include "producer/handlers.h"
 #include "producer/producer.h"
 #include "producer/publish.h"
@@ -196,18 +198,64 @@ static bool store(struct submission *submission)
                         is_capped ? most_queued : NULL, on_stored, submission);
 }
 
+static void refuse_stopping(struct submission *submission)
+{
+    refuse_for_now(submission, "unavailable", "The server is about to stop");
+}
+
 static void on_verdict(const struct intake_verdict *verdict, void *arg)
 {
     struct submission *submission = arg;
 
     submission->outcome.meters = verdict->meters;
-    if (verdict->is_refused) {
+    if (!submission->producer->limits) {
+        refuse_stopping(submission);
+    } else if (verdict->is_refused) {
         submission->outcome.err = verdict->err;
         submission->outcome.retry_after_s = verdict->retry_after_s;
         refuse(submission);
     } else if (!store(submission)) {
         refuse_for_now(submission, "overloaded", "Too many jobs are being submitted");
     }
+}
+
+/* Asks for what is limited per minute, then stores.  False: too much is out. */
+static bool take_and_store(struct submission *submission)
+{
+    return intake_take(submission->producer, submission->job, on_verdict, submission) ||
+           store(submission);
+}
+
+static void on_budget(const struct budget_verdict *verdict, void *arg)
+{
+    struct submission *submission = arg;
+
+    if (!submission->producer->limits) {
+        refuse_stopping(submission);
+    } else if (verdict->fit == JOB_FITS_NOT) {
+        submission->outcome.err = verdict->err;
+        submission->outcome.retry_after_s = verdict->retry_after_s;
+        refuse(submission);
+    } else if (!take_and_store(submission)) {
+        refuse_for_now(submission, "overloaded", "Too many jobs are being submitted");
+    }
+}
+
+/* Under budget_policy "fail" a job that does not fit now is refused; what cannot be known just now
+ * is left to the worker.  False: nothing was asked. */
+static bool ask_budget(struct submission *submission)
+{
+    const struct job_new *job = submission->job;
+    const struct budget_question question = {.tenant = job->tenant,
+                                             .key_id = job->key_id,
+                                             .workflow = job->workflow,
+                                             .user = job->user,
+                                             .model = job->model,
+                                             .nano = job->worst_case_nano};
+
+    if (limit_cache_policy(submission->producer->limits, job->tenant, job->key_id) != BUDGET_FAIL)
+        return false;
+    return budget_ask(submission->producer, &question, on_budget, submission);
 }
 
 static void refuse_later(void *arg)
@@ -242,7 +290,7 @@ bool submit_job(struct producer *producer, struct job_new *job, size_t body_byte
         return true;
     }
     job_submit_stamp(job, id_make(now_us));
-    if (intake_take(producer, job, on_verdict, submission) || store(submission))
+    if (ask_budget(submission) || take_and_store(submission))
         return true;
     job_new_free(job);
     free(submission);

@@ -103,6 +103,21 @@ void limit_scope_format(enum limit_scope scope, const char *name, char out[LIMIT
         snprintf(out, LIMIT_SCOPE_TEXT_SIZE, "%s:%s", scope_names[scope], name);
 }
 
+bool limit_scope_parse(const char *text, enum limit_scope *scope, const char **name)
+{
+    for (int i = 0; i < LIMIT_SCOPE_COUNT; i++) {
+        size_t len = strlen(scope_names[i]);
+
+        if (strncmp(text, scope_names[i], len) != 0 ||
+            text[len] != (i == LIMIT_TENANT ? '\0' : ':'))
+            continue;
+        *scope = (enum limit_scope)i;
+        *name = i == LIMIT_TENANT ? "" : text + len + 1;
+        return true;
+    }
+    return false;
+}
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
 /* Absent and null are the same everywhere. */
@@ -528,6 +543,31 @@ static const struct limit_set *map_find(const struct set_map *map, const char *n
         found = bsearch(&wanted, map->sets, map->count, sizeof(*map->sets), compare_sets);
     }
     return found ? &found->set : NULL;
+}
+
+const struct limit_set *limits_set_of(const struct limits *limits, enum limit_scope scope,
+                                      const char *name)
+{
+    if (!limits || scope == LIMIT_TENANT)
+        return limits ? &limits->set : NULL;
+    for (int kind = 0; kind < MAPS; kind++)
+        if (map_kinds[kind].scope == scope)
+            return map_find(&limits->maps[kind], name);
+    return NULL;
+}
+
+void limits_each(const struct limits *limits, limits_visit_fn *visit, void *arg)
+{
+    if (!limits)
+        return;
+    visit(LIMIT_TENANT, "", &limits->set, arg);
+    for (int kind = 0; kind < MAPS; kind++) {
+        const struct set_map *map = &limits->maps[kind];
+
+        for (size_t i = 0; i < map->count; i++)
+            if (strcmp(map->sets[i].name, any_name) != 0)
+                visit(map_kinds[kind].scope, map->sets[i].name, &map->sets[i].set, arg);
+    }
 }
 
 static int apply(struct applied_limit *out, int count, enum limit_scope scope, const char *name,

@@ -100,10 +100,22 @@ int limits_apply(const struct limits *tenant, const struct limits *key, const ch
                  const char *workflow, const char *user, const char *model,
                  struct applied_limit out[LIMIT_SCOPE_COUNT]);
 
+/* The set that jobs of this name are under ("*" included); NULL: none.  Of a key's document:
+ * LIMIT_TENANT. */
+const struct limit_set *limits_set_of(const struct limits *limits, enum limit_scope scope,
+                                      const char *name);
+/* Visits every set that a name was given to, the document's own first (LIMIT_TENANT, ""); not "*".
+ */
+typedef void limits_visit_fn(enum limit_scope scope, const char *name, const struct limit_set *set,
+                             void *arg);
+void limits_each(const struct limits *limits, limits_visit_fn *visit, void *arg);
+
 /* Has any of the sets a budget that is enforced? */
 bool limits_applied_budget(const struct applied_limit *applied, int count);
 
-const char *limit_scope_name(enum limit_scope scope);      /* "workflow" */
+const char *limit_scope_name(enum limit_scope scope); /* "workflow" */
+/* From "tenant", "key:…", ...; *name points into text.  False: it is none. */
+bool limit_scope_parse(const char *text, enum limit_scope *scope, const char **name) MUST_CHECK;
 const char *budget_window_name(enum budget_window window); /* "day" */
 /* "tenant", "key:…", "workflow:…", "user:…", "model:…": as GET budget says it. */
 void limit_scope_format(enum limit_scope scope, const char *name, char out[LIMIT_SCOPE_TEXT_SIZE]);

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What GET budget says, whether a job fits, and submits under the policy to fail."""
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from test_limits import error_of, later, limit, put
+from testenv.api import chat
+from testenv.wait import wait_until
+
+AMOUNTS = ("spent_usd", "reserved_usd", "unknown_usd", "free_usd", "limit_usd")
+
+
+def by_scope(listing):
+    """{(scope, window): line}, money as numbers."""
+    assert listing["object"] == "list"
+    lines = {}
+    for shown in listing["data"]:
+        line = dict(shown)
+        assert set(line) == {"scope", "window", "resets_at", *AMOUNTS}, line
+        for name in AMOUNTS:
+            assert len(line[name].split(".")[1]) == 9
+            line[name] = Decimal(line[name])
+        lines[line["scope"], line["window"]] = line
+    assert len(lines) == len(listing["data"])
+    return lines
+
+
+def budget_of(admin, tenant):
+    return by_scope(admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/budget"))
+
+
+def key_id(admin, tenant):
+    (key,) = admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/keys")["data"]
+    return key["id"]
+
+
+def test_without_budgets_the_list_is_empty(admin, tenant):
+    assert admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/budget") == {"object": "list", "data": []}
+    assert tenant.get_json("/v1/budget") == {"object": "list", "data": []}
+    assert admin.client.get("/admin/v1/tenants/nobody-has-this/budget").status_code == 404
+    assert tenant.client.get("/v1/budget?tenant=other").status_code == 400
+
+
+def test_every_budget_is_listed_at_once_in_order(stack, admin, tenant):
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits",
+        {"budget_usd": {"day": "1", "month": "20", "total": "300.5"}, "time_zone": "Asia/Kolkata",
+         "workflows": {"w": {"budget_usd": {"day": "2"}}}, "users": {"*": {"budget_usd": {"total": "3"}}},
+         "models": {"single": {"budget_usd": {"month": "4"}}}})
+    put(admin, f"/admin/v1/keys/{key_id(admin, tenant)}/limits", {"budget_usd": {"total": "5"}})
+    listing = admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/budget")
+    assert [(line["scope"].split(":")[0], line["window"]) for line in listing["data"]] == [
+        ("tenant", "day"), ("tenant", "month"), ("tenant", "total"), ("key", "total"), ("workflow", "day"),
+        ("model", "month")]
+    lines = by_scope(listing)
+    assert lines["tenant", "total"]["limit_usd"] == lines["tenant", "total"]["free_usd"] == Decimal("300.5")
+    assert lines["tenant", "total"]["resets_at"] is None
+    zone = "((now() AT TIME ZONE 'Asia/Kolkata')::date + 1)::timestamp AT TIME ZONE 'Asia/Kolkata'"
+    expected = stack.sql.rows(f"SELECT to_char(({zone}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS at")
+    assert lines["tenant", "day"]["resets_at"] == expected[0]["at"]
+    assert tenant.get_json("/v1/budget") == listing
+
+
+def test_what_a_job_cost_is_spent_in_all_its_budgets(admin, tenant):
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits",
+        {"budget_usd": {"day": "1", "total": "2"}, "users": {"*": {"budget_usd": {"month": "3"}}}})
+    job = tenant.run(chat(model="single"), user="u1")
+    cost = Decimal(job["cost_usd"])
+    assert job["state"] == "succeeded" and cost > 0
+
+    def lines_when_settled():
+        lines = budget_of(admin, tenant)
+        return lines if lines["tenant", "day"]["spent_usd"] == cost else None
+
+    lines = wait_until(lines_when_settled, 10, "the cost to be spent")
+    for scope in (("tenant", "day"), ("tenant", "total"), ("user:u1", "month")):
+        assert lines[scope]["spent_usd"] == cost
+        assert lines[scope]["free_usd"] == lines[scope]["limit_usd"] - cost
+        assert lines[scope]["reserved_usd"] == lines[scope]["unknown_usd"] == 0
+
+
+def test_what_was_spent_before_a_budget_counts(admin, tenant):
+    cost = Decimal(tenant.run(chat(model="single"), workflow="w")["cost_usd"])
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"workflows": {"w": {"budget_usd": {"day": "1"}}}})
+    wait_until(lambda: budget_of(admin, tenant)["workflow:w", "day"]["spent_usd"] == cost, 10)
+
+
+def test_a_job_says_what_it_may_cost_and_whether_it_fits(stack, admin, tenant):
+    made = tenant.post_json("/v1/jobs", later(), 202)
+    worst = Decimal(made["max_cost_usd"])
+    assert worst > 0 and made["fits_now"] is None
+    assert tenant.job(made["id"])["fits_now"] is True
+    assert tenant.post_json("/v1/jobs", later(max_cost_usd="0.5"), 202)["max_cost_usd"] == "0.500000000"
+    (line, *_) = tenant.get_json("/v1/jobs")["data"]
+    assert line["max_cost_usd"] and "fits_now" not in line
+    ended = tenant.run(chat(model="single"))
+    assert ended["fits_now"] is None and ended["max_cost_usd"]
+    limit(stack, admin, tenant, {"budget_usd": {"day": str(worst + Decimal(ended["cost_usd"]))}})
+    wait_until(lambda: tenant.job(made["id"])["fits_now"] is True, 5)
+    limit(stack, admin, tenant, {"budget_usd": {"day": str(worst)}})
+    wait_until(lambda: tenant.job(made["id"])["fits_now"] is False, 5)
+
+
+def test_the_same_202_is_given_again(tenant):
+    body = later()
+    first = tenant.client.post("/v1/jobs", json=body, headers={"idempotency-key": "same"})
+    again = tenant.client.post("/v1/jobs", json=body, headers={"idempotency-key": "same"})
+    assert first.status_code == 202 and first.content == again.content
+
+
+@pytest.mark.parametrize("window", ["day", "month", "total"])
+def test_under_the_policy_to_fail_a_submit_over_the_ceiling_is_refused(stack, admin, tenant, window):
+    worst = Decimal(tenant.post_json("/v1/jobs", later(), 202)["max_cost_usd"])
+    assert Decimal(tenant.run(chat(model="single"))["cost_usd"]) > 0
+    limit(stack, admin, tenant, {"budget_usd": {window: str(worst)}, "budget_policy": "fail"})
+    answer = tenant.client.post("/v1/jobs", json=later(), headers={"idempotency-key": "k"})
+    error = error_of(answer, 429, "budget_exceeded")
+    assert error["type"] == "insufficient_quota" and f"budget_usd.{window}" in error["message"]
+    assert int(answer.headers["retry-after"]) >= 1
+    compact = json.dumps(later(), separators=(",", ":")).encode() + b"\n"
+    answers, summary = tenant.bulk([compact])
+    assert answers[0]["error"]["code"] == "budget_exceeded" and summary["rejected"] == 1
+    limit(stack, admin, tenant, {"budget_usd": {window: str(worst)}})
+    assert tenant.client.post("/v1/jobs", json=later()).status_code == 202
+
+
+def test_budgets_of_others_are_not_shown(stack, admin, tenant):
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"budget_usd": {"day": "1"}})
+    assert len(tenant.get_json("/v1/budget")["data"]) == 1
+    assert stack.api().client.get(f"/admin/v1/tenants/{tenant.tenant}/budget").status_code == 403
