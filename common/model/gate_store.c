@@ -14,7 +14,7 @@
 /* By gates_pkey; what is in flight by runs_tenant and queue_dealt_tenant. */
 PG_STATEMENT(gate_list_statement,
     "SELECT g.tenant, g.kind, g.name, " SQL_FROM_NOW("least(g.until, now() + interval '100 d')") ","
-    "       g.interval_us, g.most, " SQL_FROM_NOW("least(g.tail, now() + interval '100 d')") ","
+    "       g.interval_us, g.most, " SQL_FROM_NOW("CASE WHEN g.tail < now() + interval '100 d' THEN g.tail END") ","
     "       CASE WHEN g.most IS NOT NULL THEN"
     "           (SELECT count(*) FROM runs r"
     "            WHERE r.tenant = g.tenant AND " GATE_SQL_MATCHES("g", "r") ")"
