@@ -183,6 +183,12 @@ bench-smoke: all $(BENCH_PROGRAMS) kafka | deps-run deps-kafka
 bench-usage: all | deps-run
 	$(Q)tests/bench/usage
 
+# What admission costs in CPU; it starts a Redis of its own.
+$(OUT)/bench/admission: $(OUT)/tests/unit/redis_fixture.o
+.PHONY: bench-admission
+bench-admission: $(OUT)/bench/admission | deps-run
+	$(Q)$<
+
 # Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
 $(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
@@ -206,6 +212,11 @@ fuzzers: $(FUZZERS)
 # One unit test alone: make unit/test_map
 unit/%: $(OUT)/tests/%
 	$(OUT)/tests/$*
+
+# The scripts of admission against a plain model, a million random steps (MODEL_SEED=N: those of N).
+.PHONY: model
+model: $(OUT)/tests/test_admission_model | deps-run
+	$(Q)MODEL_STEPS=1000000 $<
 
 .PHONY: unit valgrind
 unit: $(UNIT_TESTS)
@@ -295,12 +306,14 @@ make test          lint, unit tests, fuzzing, integration tests
 make lint          format check, clang-tidy, cppcheck, include directions
 make format        let clang-format have its way
 make unit          unit tests (FLAVOR=asan for sanitizers); make unit/test_map for one
+make model         a million random steps of the money scripts against a plain model
 make integration   integration tests on real Kafka
 make slow          the integration tests that take minutes
 make fuzz          every fuzz target for FUZZ_SECONDS=60
 make chaos         kill things at random under load, then check that nothing was lost
 make bench-smoke   what a job costs beside a bare client
 make bench-usage   how long questions about a year of usage take
+make bench-admission  what limits and budgets cost
 make valgrind      unit tests under valgrind
 make deps          install the Debian packages that are missing
 make install       PREFIX=/usr/local DESTDIR=

@@ -296,18 +296,17 @@ static void on_reply(const struct redis_reply *reply, void *arg)
 /* Never ends the call from inside of script_call: that waits for a turn of the loop. */
 static void send_call(struct script_call *call)
 {
-    if (!script_args_ok(&call->args) || call->is_cancelled) {
-        end(call, SCRIPT_AWAY, NULL);
-    } else if (redis_is_ready(call->redis) && call->has_run_id &&
-               strcmp(redis_run_id(call->redis), call->run_id) != 0) {
-        end(call, SCRIPT_OTHER_REDIS, NULL);
-    } else if (redis_is_ready(call->redis)) {
-        script_send(call->redis, call->script, call->is_whole, &call->args, on_reply, call);
-    } else if (call->may_have_run && clock_monotonic_us() < call->deadline_us) {
+    bool is_ready = redis_is_ready(call->redis);
+    bool is_wanted = script_args_ok(&call->args) && !call->is_cancelled;
+
+    if (is_wanted && !is_ready && call->may_have_run && clock_monotonic_us() < call->deadline_us)
         send_later(call, redis_base(call->redis), RETRY_MS);
-    } else {
+    else if (!is_wanted || !is_ready)
         end(call, SCRIPT_AWAY, NULL);
-    }
+    else if (call->has_run_id && strcmp(redis_run_id(call->redis), call->run_id) != 0)
+        end(call, SCRIPT_OTHER_REDIS, NULL);
+    else
+        script_send(call->redis, call->script, call->is_whole, &call->args, on_reply, call);
 }
 
 struct script_call *script_call(struct redis *redis, const struct script_spec *spec,

@@ -5,6 +5,7 @@
 -- them in a ring, so that they cover at least 60 s; bucket is the number of the newest.  Without a
 -- limit of tokens the ring is left out.
 local SPAN, RING, MINUTE = 5000000, 13, 60000000
+local SHORT, LONG = 'ddd', 'dddd' .. string.rep('d', RING) -- as it is kept
 
 local function burst_of(limit)
     return math.max(1, math.floor(limit / 10))
@@ -15,7 +16,8 @@ local function state_read(raw, now)
     if not raw then
         return {now, 0, 0}
     end
-    local state = cmsgpack.unpack(raw)
+    local state = {struct.unpack(#raw > 24 and LONG or SHORT, raw)}
+    state[#state] = nil -- where the next would begin
     local back = state[1] - now
     if back > 0 then
         state[2] = state[2] - back
@@ -50,7 +52,8 @@ end
 local function state_write(key, state, now)
     local until_us = math.max(state[2], state[3], state[4] and now + (RING + 1) * SPAN or 0)
     local ttl_ms = math.max(math.ceil((until_us - now) / 1000), 0) + 1000
-    redis.call('SET', key, cmsgpack.pack(state), 'PX', string.format('%.0f', ttl_ms))
+    local raw = struct.pack(state[4] and LONG or SHORT, unpack(state))
+    redis.call('SET', key, raw, 'PX', ttl_ms)
 end
 
 local function time_us()
