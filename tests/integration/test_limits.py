@@ -162,6 +162,17 @@ def test_a_put_opens_gates_and_wakes_who_waits_for_a_limit(stack, admin, tenant)
         assert tenant.ended(job, 30)["state"] == "succeeded"
 
 
+@pytest.mark.parametrize("limits, reason", [
+    ({"requests_per_minute": 0}, "rate_limit"), ({"max_concurrency": 0}, "concurrency")])
+def test_a_job_waits_at_zero_and_runs_soon_after_the_limit_is_lifted(stack, admin, tenant, limits, reason):
+    limit(stack, admin, tenant, limits)
+    job = tenant.submit(chat(model="single"))["id"]
+    waiting = wait_until(lambda: (tenant.job(job)["waiting"] or {}).get("reason") == reason, 10, "the gate to close")
+    assert waiting
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {})
+    assert tenant.ended(job, 8)["state"] == "succeeded"
+
+
 # --- intake ---------------------------------------------------------------------------------------
 
 def test_a_queue_is_never_longer_than_it_may_be(stack, admin, tenant):

@@ -3,6 +3,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -243,6 +245,53 @@ static void test_what_is_empty_and_what_has_a_budget(void **state)
     limits_unref(shadow);
 }
 
+static void count_visit(enum limit_scope scope, const char *name, const struct limit_set *set,
+                        void *arg)
+{
+    char *seen = arg;
+
+    (void)set;
+    snprintf(seen + strlen(seen), 128 - strlen(seen), "%s=%s ", limit_scope_name(scope), name);
+}
+
+static void test_named_sets_are_found_and_visited(void **state)
+{
+    struct limits *limits = parse("{\"max_queued\":1,\"users\":{\"*\":{\"max_queued\":2},"
+                                  "\"u\":{\"max_queued\":3}},\"models\":{\"m\":{}}}");
+    char seen[128] = "";
+
+    (void)state;
+    assert_int_equal(limits_set_of(limits, LIMIT_TENANT, "")->max_queued, 1);
+    assert_int_equal(limits_set_of(limits, LIMIT_USER, "u")->max_queued, 3);
+    assert_int_equal(limits_set_of(limits, LIMIT_USER, "v")->max_queued, 2);
+    assert_null(limits_set_of(limits, LIMIT_WORKFLOW, "w"));
+    assert_null(limits_set_of(NULL, LIMIT_TENANT, ""));
+    limits_each(limits, count_visit, seen);
+    limits_each(NULL, count_visit, seen);
+    assert_string_equal(seen, "tenant= user=u model=m ");
+    limits_unref(limits);
+}
+
+static void test_scopes_are_written_and_read(void **state)
+{
+    static const char *const texts[] = {"tenant", "key:K1", "workflow:a:b", "user:u@x",
+                                        "model:m|n"};
+    enum limit_scope scope;
+    const char *name;
+    char text[LIMIT_SCOPE_TEXT_SIZE];
+
+    (void)state;
+    for (int i = 0; i < LIMIT_SCOPE_COUNT; i++) {
+        assert_true(limit_scope_parse(texts[i], &scope, &name));
+        assert_int_equal(scope, i);
+        limit_scope_format(scope, name, text);
+        assert_string_equal(text, texts[i]);
+    }
+    assert_false(limit_scope_parse("tenants", &scope, &name));
+    assert_false(limit_scope_parse("user", &scope, &name));
+    assert_false(limit_scope_parse("", &scope, &name));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +301,8 @@ int main(void)
         cmocka_unit_test(test_accounts_are_the_same_or_not),
         cmocka_unit_test(test_a_job_is_under_the_sets_of_its_names),
         cmocka_unit_test(test_what_is_empty_and_what_has_a_budget),
+        cmocka_unit_test(test_named_sets_are_found_and_visited),
+        cmocka_unit_test(test_scopes_are_written_and_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
