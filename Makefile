@@ -302,7 +302,7 @@ make               build the programs into build/
 make demo          see it all at work, in a few minutes
 make up            start everything on this machine and leave it running
 make down          stop it
-make test          lint, unit tests, fuzzing, integration tests
+make test          lint, unit tests, fuzzing, integration tests, a short chaos run
 make lint          format check, clang-tidy, cppcheck, include directions
 make format        let clang-format have its way
 make unit          unit tests (FLAVOR=asan for sanitizers); make unit/test_map for one

@@ -36,17 +36,22 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
-    if report.when == "call" and report.passed:
-        COUNTS["passed"] += 1
-    elif report.failed:
-        COUNTS["failed"] += 1
+    if report.failed:
         for stack in LIVE:
             report.sections.append((f"logs of {stack.folder}", stack.log_tails()))
 
 
+def pytest_runtest_logreport(report):
+    if report.when == "call" and report.passed:
+        COUNTS["passed"] += 1
+    elif report.failed:
+        COUNTS["failed"] += 1
+
+
 def pytest_sessionfinish(session):
+    """The numbers of all, from the one process that hears of all (with -n there are others)."""
     path = session.config.getoption("--counts")
-    if path:
+    if path and not hasattr(session.config, "workerinput"):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="ascii") as file:
             json.dump(COUNTS, file)
@@ -64,7 +69,8 @@ def running(stack):
 
 @pytest.fixture(scope="session")
 def stack():
-    """Two of each daemon on real Kafka.  Tests must leave it as they found it."""
+    """Two of each daemon on real Kafka (with -n, one such stack per process of pytest).  Tests must
+    leave it as they found it."""
     yield from running(Stack(producers=2, workers=2, schedulers=2))
 
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import running
 from testenv.api import chat, cursors_rise, text_of
 from testenv.ledger import check_ledger
+from testenv.resume import read_with_drops
 from testenv.stack import Stack
 from testenv.wait import wait_until
 
@@ -82,31 +83,26 @@ def test_a_reader_stays_through_a_killed_worker(stack):
 
 def test_twenty_drops_and_resumes_through_a_killed_worker_miss_nothing(stack):
     """At random points, from producer to producer, the worker killed in the middle: every attempt's text
-    stands whole in what was seen, no byte twice."""
-    seed = int(os.environ.get("NIGHTSHIFT_SEED", "4"))
-    dice = random.Random(seed)
+    stands whole in what was seen, no byte twice.  On a busy machine it takes more than one text."""
+    dice, drops = random.Random(int(os.environ.get("NIGHTSHIFT_SEED", "4"))), 0
+    while drops < 20:
+        dropped = _read_through_a_killed_worker(stack, dice)
+        assert dropped > 0
+        drops += dropped
+
+
+def _read_through_a_killed_worker(stack, dice):
     job = stack.api().submit(chat(tokens=700, rate=70, unicode=1))["id"]
-    seen, cursor, drops, is_killed = [], None, 0, False
-    while not seen or seen[-1].name != "job.succeeded":
-        patience = dice.randint(1, 3) if drops < 24 else 10 ** 9
-        with stack.api(producer=dice.randrange(2)).events(job, last_event_id=cursor, timeout_s=90) as stream:
-            for event in stream:
-                seen.append(event)
-                cursor = event.cursor
-                patience -= 1
-                if patience <= 0:
-                    break
-        drops += 1
-        if not is_killed and drops == 8:
-            is_killed = True
+
+    def kill_once(drop):
+        if drop == 3:
             wait_until(lambda: (stack.api().job(job)["partial"] or {}).get("text"), 15, "some text")
             stack.kill("worker-1")
             stack.restart("worker-1")
-        assert drops < 200
+
+    seen, drops = read_with_drops(stack, job, dice, 24, kill_once)
     ended = stack.api().ended(job)
     names = [event.name for event in seen]
-
-    assert drops >= 20, drops
     cursors_rise(seen)
     assert len({event.cursor for event in seen}) == len(seen)
     assert names.count("attempt.superseded") == names.count("job.retrying") == 1
@@ -117,6 +113,7 @@ def test_twenty_drops_and_resumes_through_a_killed_worker_miss_nothing(stack):
     for producer in (0, 1):
         again = stack.api(producer=producer).all_events(job)
         assert [text_of(again, attempt=n) for n in (1, 2)] == [text_of(seen, attempt=n) for n in (1, 2)]
+    return drops
 
 
 def test_a_worker_that_hangs_and_comes_back_commits_nothing(stack):
