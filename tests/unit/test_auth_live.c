@@ -282,12 +282,12 @@ static void test_unknown_key_costs_the_lookup_of_a_known_one(void **state)
     (void)state;
     make_key("'acme'", "jobs:read", known, &key);
     api_key_make(&other, unknown);
-    for (int round = 0; round < 2; round++) {
-        for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
+        for (int round = 0; round < 2; round++) {
             struct judged judged = {0};
 
             auth_check(auth, NULL, texts[i], SCOPE_JOBS_READ, on_judged, &judged);
-            assert_int_equal(judged.is_told, round == 1); /* then both are in the cache */
+            assert_int_equal(judged.is_told, round == 1); /* from the cache */
             await_flag(&judged.is_told);
             assert_int_equal(judged.ok, i == 0);
         }
@@ -301,8 +301,10 @@ static void test_key_expires_between_two_lookups(void **state)
 
     (void)state;
     make_key("'acme'", "jobs:read", text, &key);
-    sql_run("UPDATE api_keys SET expires_at = clock_timestamp() + interval '300 ms'");
+    sql_run("UPDATE api_keys SET expires_at = clock_timestamp() + interval '2 s'");
     assert_string_equal(judge_key(text, SCOPE_JOBS_READ), "");
+    while (sql_number("SELECT count(*) FROM api_keys WHERE expires_at > clock_timestamp()") > 0)
+        turn_loop_ms(10);
     await_code(text, "invalid_key");
 }
 
