@@ -9,12 +9,15 @@
 #include "common/model/sql.h"
 #include "common/model/usage_sql.h"
 
-/* Rows of one page, about: what one statement can sum and one answer hold. */
+/* What a page may have: as much as one statement can sum and one answer hold.  Users are counted as
+ * if each did something every day; combinations are counted in usage_days as they are, so that
+ * whoever has few gets all in one page. */
 enum {
     USERS_PER_PAGE = 250,
-    USER_ROWS_PER_PAGE = 4000,
-    DAYS_PER_PAGE = 92,
-    HOUR_DAYS_PER_PAGE = 5,
+    USER_DAYS_PER_PAGE = 4000,
+    USER_DAYS_PER_PAGE_OF_HOURS = 2000,
+    CELL_DAYS_PER_PAGE = 11000,
+    CELL_DAYS_PER_PAGE_OF_HOURS = 600,
 };
 
 /* --- statements ------------------------------------------------------------------------------- */
@@ -35,7 +38,8 @@ enum {
 #define P_MONTHS "$12::int4[]"
 #define P_DAYS "$13::int4[]"
 #define P_EDGES "$14::int4[]"
-#define P_COVERS "$15::int4[]"
+#define P_CELL_DAYS "$15::int4" /* of usage_cells_statement */
+#define P_COVERS "$15::int4[]"  /* of usage_users_statement */
 #define P_AFTER "$16::text"
 #define P_USERS "$17::int4"
 
@@ -101,20 +105,33 @@ PG_STATEMENT(usage_totals_statement,
     "    JOIN usage_cells c USING (cell)"                                                      \
     "    WHERE u.tenant = " P_TENANT " AND u." where
 
-/* By anything but users. */
+#define SQL_IN_PAGE " AND u.day < (SELECT end_day FROM page)"
+
+/* By anything but users.  The page ends before the day on which it would have too much, but has the
+ * first day that has anything. */
 PG_STATEMENT(usage_cells_statement,
-    "WITH found AS ("
+    "WITH present AS ("
+    "    SELECT day"
+    "    FROM usage_days"
+    "    WHERE tenant = " P_TENANT " AND day >= " P_FIRST_DAY " AND day < " P_END_DAY
+    "    ORDER BY day"
+    "), page AS MATERIALIZED ("
+    "    SELECT coalesce(max(greatest(day, (SELECT day FROM present LIMIT 1) + 1)),"
+    "                    " P_END_DAY ") AS end_day"
+    "    FROM (SELECT day FROM present OFFSET " P_CELL_DAYS " LIMIT 1) AS too_much"
+    "), found AS ("
     SQL_CELL_SLICE("usage_months", "NULL::timestamptz AS hour", SQL_DAY_IN(P_MONTHS))
     "    UNION ALL"
-    SQL_CELL_SLICE("usage_days", "NULL", SQL_DAY_IN(P_DAYS))
+    SQL_CELL_SLICE("usage_days", "NULL", SQL_DAY_IN(P_DAYS) SQL_IN_PAGE)
     "    UNION ALL"
-    SQL_CELL_SLICE("usage_hours", "hour", SQL_DAY_IN(P_EDGES) SQL_IN_HOURS)
+    SQL_CELL_SLICE("usage_hours", "hour", SQL_DAY_IN(P_EDGES) SQL_IN_HOURS SQL_IN_PAGE)
     "    UNION ALL"
     "    SELECT day, hour, coalesce(workflow, ''), coalesce(model, ''), coalesce(provider, ''),"
     "           key_id, NULL,"
     "          " USAGE_SQL_COLUMNS " "
     SQL_DELTAS
-    "), " SQL_GROUPED("0::int8, NULL::text"));
+    "       AND day < (SELECT end_day FROM page)"
+    "), " SQL_GROUPED("(SELECT (end_day - date '1970-01-01')::int8 FROM page), NULL::text"));
 
 #define SQL_OF_PAGE " AND end_user >= " P_AFTER " AND end_user <= (SELECT last_user FROM page)"
 
@@ -189,42 +206,38 @@ static bool is_by_cell(const struct usage_question *question)
            question->by[USAGE_PROVIDER] || question->by[USAGE_KEY];
 }
 
-/* How many days a page has; 0: all of them. */
-static int32_t days_per_page(const struct usage_question *question)
+/* How many rows of usage_days a page has, about; 0: its pages are none of days. */
+static int32_t cell_days_per_page(const struct usage_question *question)
 {
     if (question->by[USAGE_USER] || !is_by_cell(question))
         return 0;
     if (question->by[USAGE_HOUR])
-        return HOUR_DAYS_PER_PAGE;
-    return question->by[USAGE_DAY] ? DAYS_PER_PAGE : 0;
+        return CELL_DAYS_PER_PAGE_OF_HOURS;
+    return question->by[USAGE_DAY] ? CELL_DAYS_PER_PAGE : 0;
 }
 
 static int32_t users_per_page(const struct usage_question *question)
 {
-    int32_t rows = question->range.end_day - question->range.first_day;
+    int32_t days = question->range.end_day - question->range.first_day;
+    int32_t users = USERS_PER_PAGE;
 
     if (question->by[USAGE_HOUR])
-        rows *= 24;
-    else if (!question->by[USAGE_DAY])
-        rows = 1;
-    rows = USER_ROWS_PER_PAGE / rows;
-    if (rows > USERS_PER_PAGE)
+        users = USER_DAYS_PER_PAGE_OF_HOURS / days;
+    else if (question->by[USAGE_DAY])
+        users = USER_DAYS_PER_PAGE / days;
+    if (users > USERS_PER_PAGE)
         return USERS_PER_PAGE;
-    return rows > 0 ? rows : 1;
+    return users > 0 ? users : 1;
 }
 
-/* The part of the range that the page is. */
-static struct usage_range page_range(const struct usage_question *question)
+/* The range from the page on. */
+static struct usage_range rest_of_range(const struct usage_question *question)
 {
     struct usage_range range = question->range;
-    int32_t days = days_per_page(question);
 
-    if (days == 0)
-        return range;
-    if (question->after && !usage_day_parse(question->after, &range.first_day))
+    if (question->after && cell_days_per_page(question) > 0 &&
+        !usage_day_parse(question->after, &range.first_day))
         range.first_day = range.end_day;
-    if (range.end_day - range.first_day > days)
-        range.end_day = range.first_day + days;
     return range;
 }
 
@@ -235,7 +248,7 @@ bool usage_read_check(const struct usage_question *question, struct err *err)
 
     if (!question->after || question->by[USAGE_USER])
         return true;
-    if (days_per_page(question) > 0 && usage_day_parse(question->after, &day) &&
+    if (cell_days_per_page(question) > 0 && usage_day_parse(question->after, &day) &&
         day >= range->first_day && day < range->end_day)
         return true;
     return err_input(err, "invalid_value", "after",
@@ -245,18 +258,18 @@ bool usage_read_check(const struct usage_question *question, struct err *err)
 bool usage_has_more(const struct usage_question *question, const struct admin_reply *reply,
                     char after[USAGE_AFTER_SIZE])
 {
-    struct usage_range page = page_range(question);
+    int64_t page = pg_get_int(reply->rows, 0, 1); /* its users, or the day that it ends before */
 
     after[0] = '\0';
     if (question->by[USAGE_USER]) {
-        if (pg_get_int(reply->rows, 0, 1) < users_per_page(question))
+        if (page < users_per_page(question))
             return false;
         snprintf(after, USAGE_AFTER_SIZE, "%s", pg_get_text(reply->rows, 0, 2, NULL));
         return true;
     }
-    if (page.end_day == question->range.end_day)
+    if (cell_days_per_page(question) == 0 || page >= question->range.end_day)
         return false;
-    usage_day_format(page.end_day, after);
+    usage_day_format((int32_t)page, after);
     return true;
 }
 
@@ -278,7 +291,7 @@ static struct pg_value put_list(struct lists *lists, const int32_t *days, int co
     return pg_array(PG_INT4, first, (size_t)count);
 }
 
-enum { TOTALS_VALUES = 11, CELLS_VALUES = 14, USERS_VALUES = 17 };
+enum { TOTALS_VALUES = 11, CELLS_VALUES = 15, USERS_VALUES = 17 };
 
 static const struct pg_statement *choose(const struct usage_question *question, size_t *values)
 {
@@ -300,7 +313,8 @@ static void start_after(const struct usage_question *question, char out[USAGE_AF
 bool usage_read(struct pg *pg, const struct usage_question *question, admin_done_fn *done,
                 void *arg)
 {
-    struct usage_range range = page_range(question);
+    struct usage_range range = rest_of_range(question);
+    int32_t cell_days = cell_days_per_page(question);
     struct lists *lists = calloc(1, sizeof(*lists));
     struct pg_value values[USERS_VALUES];
     char after[USAGE_AFTER_SIZE + 1];
@@ -334,6 +348,8 @@ bool usage_read(struct pg *pg, const struct usage_question *question, admin_done
                pg_int4(users_per_page(question)),
            },
            sizeof(values));
+    if (statement == &usage_cells_statement)
+        values[CELLS_VALUES - 1] = pg_int4(cell_days > 0 ? cell_days : INT32_MAX);
     ok = admin_transaction(pg,
                            (const struct pg_step[]){
                                {.statement = &usage_tune_statement},

@@ -37,8 +37,8 @@ enum usage_sum {
     USAGE_SUMS,
 };
 
-/* A page of rows.  Long answers come in parts: of so many days, or of so many users, whichever
- * keeps the work of one statement small. */
+/* A page of rows.  Long answers come in parts: of some days, or of some users, as many as one
+ * statement can sum in good time. */
 struct usage_question {
     const char *tenant;
     struct usage_range range;
