@@ -556,6 +556,7 @@ static void test_a_dead_redis_is_away_for_money_and_local_for_rates(void **state
 /* A server that greets and then refuses everything in the words it was given. */
 struct refuser {
     struct evconnlistener *listener;
+    struct bufferevent *stream; /* the one connection */
     const char *words;
     int port;
 };
@@ -601,19 +602,24 @@ static void on_refuser_read(struct bufferevent *stream, void *arg)
 
 static void on_refuser_event(struct bufferevent *stream, short what, void *arg)
 {
-    (void)arg;
-    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-        bufferevent_free(stream);
+    struct refuser *refuser = arg;
+
+    if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)))
+        return;
+    bufferevent_free(stream);
+    refuser->stream = NULL;
 }
 
 static void on_refuser_accept(struct evconnlistener *listener, evutil_socket_t fd,
                               struct sockaddr *from, int len, void *arg)
 {
+    struct refuser *refuser = arg;
     struct bufferevent *stream =
         bufferevent_socket_new(evconnlistener_get_base(listener), fd, BEV_OPT_CLOSE_ON_FREE);
 
     (void)from;
     (void)len;
+    refuser->stream = stream;
     bufferevent_setcb(stream, on_refuser_read, NULL, on_refuser_event, arg);
     bufferevent_enable(stream, EV_READ | EV_WRITE);
 }
@@ -659,6 +665,8 @@ static void test_every_error_of_redis_is_away_and_never_go(void **state)
     world_settle_only(world, 1, ADMISSION_SETTLED, 1, -1, ADMISSION_HOLDS_MONEY);
     assert_int_equal(admission_settles_kept(world->admission), 1);
     evconnlistener_free(refuser.listener);
+    if (refuser.stream)
+        bufferevent_free(refuser.stream);
     redis_free(own);
     world_free(world);
 }

@@ -1185,11 +1185,11 @@ static void load_scripts(void)
         char *text = xstrdup(script_text((enum script)i));
 
         if (i == SCRIPT_ADMIT || i == SCRIPT_SETTLE) {
-            assert_non_null(strstr(text, "local time = redis.call('TIME')"));
+            assert_non_null(strstr(text, "local time = call('TIME')"));
             assert_non_null(strstr(text, ", 'PX', "));
         }
-        replace(&text, "local time = redis.call('TIME')", "local time = {0, KEYS[2]}");
-        replace(&text, ", 'PX', ttl_ms)", ")");
+        replace(&text, "local time = call('TIME')", "local time = {0, KEYS[2]}");
+        replace(&text, ", 'PX', format('%d', ttl_ms))", ")");
         replace(&text, ", 'PX', ARGV[2])", ")");
         m.sha[i] = xstrdup(look("SCRIPT", "LOAD", text));
         free(text);

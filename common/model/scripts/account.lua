@@ -16,8 +16,8 @@ if #ARGV > 0 then
     end
     redis.call('SET', prefix .. 'seen', cmsgpack.pack(seen), 'EX', 3600)
     if closed_us > 0 and (not before or tonumber(before) < now + closed_us) then
-        redis.call('SET', prefix .. 'closed', string.format('%.0f', now + closed_us), 'PX',
-                   string.format('%.0f', math.ceil(closed_us / 1000)))
+        redis.call('SET', prefix .. 'closed', string.format('%d', now + closed_us), 'PX',
+                   string.format('%d', math.ceil(closed_us / 1000)))
     end
     return 0
 end

@@ -34,7 +34,7 @@ if has_money then
     for at = accounts_at, #ARGV, 4 do
         ask[#ask + 1] = 'a:' .. ARGV[at]
     end
-    book = redis.call(unpack(ask))
+    book = call(unpack(ask))
     if book[1] ~= ARGV[4] then
         if ARGV[7] == '1' then
             return {3, book[1] or ''}
@@ -45,31 +45,31 @@ end
 
 local fields = nil
 if has_money and not book[4] then
-    fields = {'HSET', prefix .. 'book', 'ver', string.format('%.0f', book[2] + 1), 'live',
-              string.format('%.0f', book[3] + 1), 'r:' .. name, ''}
-    local record = {'R', ARGV[5], string.format('%.0f', now), ARGV[6]}
+    fields = {'HSET', prefix .. 'book', 'ver', format('%d', book[2] + 1), 'live',
+              format('%d', book[3] + 1), 'r:' .. name, ''}
+    local record = {'R', ARGV[5], format('%d', now), ARGV[6]}
     local index = 0
     for at = accounts_at, #ARGV, 4 do
         local value = book[5 + index]
         local spent, reserved, unknown = 0, 0, 0
         if value then
-            spent, reserved, unknown = string.match(value, '^(%S+) (%S+) (%S+)$')
+            spent, reserved, unknown = match(value, '^(%S+) (%S+) (%S+)$')
             spent, reserved, unknown = tonumber(spent), tonumber(reserved), tonumber(unknown)
         end
         local limit = tonumber(ARGV[at + 1])
         if spent + reserved + unknown + amount > limit then
             local is_shadow, window_us = ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
-            local free = math.max(limit - spent - reserved - unknown, 0)
+            local free = max(limit - spent - reserved - unknown, 0)
             if amount > limit then
                 refuse(is_shadow, NEVER, 0, MONEY, index, limit, free)
             elseif reserved > 0 and spent + unknown + amount <= limit then
-                refuse(is_shadow, math.min(1000000, window_us), 100000, MONEY, index, limit, free)
+                refuse(is_shadow, min(1000000, window_us), 100000, MONEY, index, limit, free)
             else
                 refuse(is_shadow, window_us, 0, MONEY, index, limit, free)
             end
         end
         fields[#fields + 1] = 'a:' .. ARGV[at]
-        fields[#fields + 1] = string.format('%.0f %.0f %.0f', spent, reserved + amount, unknown)
+        fields[#fields + 1] = format('%d %d %d', spent, reserved + amount, unknown)
         record[#record + 1] = ARGV[at]
         index = index + 1
     end
@@ -80,8 +80,8 @@ local function check_requests(state, limit, is_shadow, index)
     if limit == 0 then
         return refuse(is_shadow, FOREVER, 0, REQUESTS, index, 0, 0)
     end
-    local each = math.ceil(MINUTE / limit)
-    local tat = math.max(state[2], now) + each
+    local each = ceil(MINUTE / limit)
+    local tat = max(state[2], now) + each
     local wait = tat - burst_of(limit) * each - now
     if wait > 0 then
         return refuse(is_shadow, wait, each, REQUESTS, index, limit, 0)
@@ -112,12 +112,12 @@ local function check_tokens(state, limit, is_shadow, index)
     for slot = 5, 4 + RING do
         sum = sum + state[slot]
     end
-    local cost = math.ceil(tokens * MINUTE / limit)
-    local tolerance = math.floor(burst_of(limit) * MINUTE / limit)
-    local tat = math.max(state[3], now)
+    local cost = ceil(tokens * MINUTE / limit)
+    local tolerance = floor(burst_of(limit) * MINUTE / limit)
+    local tat = max(state[3], now)
     local wait = sum > cap and window_wait(state, newest, sum - cap) or 0
     if tat > now and tat + cost - tolerance > now then
-        wait = math.max(wait, tat + math.min(cost - tolerance, 0) - now)
+        wait = max(wait, tat + min(cost - tolerance, 0) - now)
     end
     if wait > 0 then
         return refuse(is_shadow, wait, cost, TOKENS, index, limit, 0)
@@ -128,10 +128,10 @@ local function check_tokens(state, limit, is_shadow, index)
 end
 
 local function check_leases(key, limit, is_shadow, index)
-    local out = redis.call('ZCARD', key)
+    local out = call('ZCARD', key)
     if out >= limit then
-        redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now))
-        out = redis.call('ZCARD', key)
+        call('ZREMRANGEBYSCORE', key, '-inf', format('%d', now))
+        out = call('ZCARD', key)
         if out >= limit then
             if limit == 0 then
                 return refuse(is_shadow, FOREVER, 0, LEASES, index, 0, 0)
@@ -151,7 +151,7 @@ if has_rates then
         local at = 9 + 5 * index
         ask[#ask + 1] = prefix .. (ARGV[at + 1] == '1' and 'x:' or 'l:') .. ARGV[at]
     end
-    local got = redis.call(unpack(ask))
+    local got = call(unpack(ask))
     rates_record = got[1]
     if not rates_record then
         if got[2] and tonumber(got[2]) > now then
@@ -200,7 +200,7 @@ if refusal then
 end
 
 if fields then
-    redis.call(unpack(fields))
+    call(unpack(fields))
 end
 if taken then
     local lease_ms = tonumber(ARGV[2])
@@ -211,11 +211,11 @@ if taken then
         end
         if taken[at + 3] ~= '' then
             local key = prefix .. taken[at + 3]
-            redis.call('ZADD', key, string.format('%.0f', now + lease_ms * 1000), name)
+            call('ZADD', key, format('%d', now + lease_ms * 1000), name)
             -- Longer than any lease in it.
-            redis.call('PEXPIRE', key, string.format('%.0f', math.max(lease_ms, 7200000) + 1000))
+            call('PEXPIRE', key, format('%d', max(lease_ms, 7200000) + 1000))
         end
     end
-    redis.call('SET', prefix .. 'n:' .. name, cmsgpack.pack(taken), 'PX', ARGV[2])
+    call('SET', prefix .. 'n:' .. name, cmsgpack.pack(taken), 'PX', ARGV[2])
 end
 return (has_money and 1 or 0) + (has_rates and 2 or 0) + 8 * shadow_set

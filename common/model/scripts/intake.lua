@@ -16,7 +16,7 @@ for at = 2, #ARGV, 4 do
     ask[#ask + 1] = prefix .. (is_shadow and 'w:' or 's:') .. ARGV[at]
     ask[#ask + 1] = prefix .. (is_shadow and 'x:' or 'l:') .. ARGV[at]
 end
-local got = #ask > 1 and redis.call(unpack(ask)) or {}
+local got = #ask > 1 and call(unpack(ask)) or {}
 
 local function refuse(is_shadow, code, wait, index)
     if is_shadow then
@@ -46,12 +46,12 @@ for at = 2, #ARGV, 4 do
             meter(5, 0, 0, MINUTE)
         end
     elseif limit > 0 then
-        local each, burst = math.ceil(MINUTE / limit), burst_of(limit)
+        local each, burst = ceil(MINUTE / limit), burst_of(limit)
         local tat = tonumber(got[2 * index + 1] or 0)
         if tat > now + MINUTE then -- the clock went back
             tat = now + burst * each
         end
-        tat = math.max(tat, now)
+        tat = max(tat, now)
         local wait = tat + submits * each - burst * each - now
         if submits > burst then
             refuse(is_shadow, 2, NEVER, index)
@@ -62,7 +62,7 @@ for at = 2, #ARGV, 4 do
             writes[#writes + 1] = {ask[2 * index + 2], tat, at}
         end
         if not is_shadow then
-            meter(5, limit, math.max(math.floor((now + burst * each - tat) / each), 0), tat - now)
+            meter(5, limit, max(floor((now + burst * each - tat) / each), 0), tat - now)
         end
     end
     if tokens >= 0 and not is_shadow then
@@ -72,17 +72,17 @@ for at = 2, #ARGV, 4 do
         for slot = 5, 4 + RING do
             sum = sum + state[slot]
         end
-        local tat = math.max(state[3], now)
+        local tat = max(state[3], now)
         local each = tokens > 0 and MINUTE / tokens or MINUTE
-        local left = math.min(burst - (tat - now) / each, tokens + burst - sum)
-        meter(8, tokens, tokens > 0 and math.max(math.floor(left), 0) or 0, tat - now)
+        local left = min(burst - (tat - now) / each, tokens + burst - sum)
+        meter(8, tokens, tokens > 0 and max(floor(left), 0) or 0, tat - now)
     end
 end
 if result[1] == 0 then
     for i = 1, #writes do
         local key, tat = writes[i][1], writes[i][2]
-        redis.call('SET', key, string.format('%.0f', tat), 'PX',
-                   string.format('%.0f', math.ceil((tat - now) / 1000) + 1000))
+        call('SET', key, format('%d', tat), 'PX',
+                   format('%d', ceil((tat - now) / 1000) + 1000))
     end
 end
 return result

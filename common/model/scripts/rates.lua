@@ -4,11 +4,13 @@
 -- theoretical arrival times of two GCRAs (all in microseconds), and tokens by spans of 5 s, 13 of
 -- them in a ring, so that they cover at least 60 s; bucket is the number of the newest.  Without a
 -- limit of tokens the ring is left out.
+local call, format, match = redis.call, string.format, string.match
+local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local SPAN, RING, MINUTE = 5000000, 13, 60000000
 local SHORT, LONG = 'ddd', 'dddd' .. string.rep('d', RING) -- as it is kept
 
 local function burst_of(limit)
-    return math.max(1, math.floor(limit / 10))
+    return max(1, floor(limit / 10))
 end
 
 -- A clock that went back moves the state with it: nothing is gained and nobody waits for it.
@@ -27,7 +29,7 @@ local function state_read(raw, now)
             for i = 5, 4 + RING do
                 sum, state[i] = sum + state[i], 0
             end
-            state[4] = math.floor(now / SPAN)
+            state[4] = floor(now / SPAN)
             state[5 + state[4] % RING] = sum
         end
     end
@@ -37,7 +39,7 @@ end
 
 -- Brings the ring up to now.
 local function ring_turn(state, now)
-    local newest = math.floor(now / SPAN)
+    local newest = floor(now / SPAN)
     local first = state[4] and state[4] + 1 or newest - RING + 1
     if first < newest - RING + 1 then
         first = newest - RING + 1
@@ -50,14 +52,14 @@ local function ring_turn(state, now)
 end
 
 local function state_write(key, state, now)
-    local until_us = math.max(state[2], state[3], state[4] and now + (RING + 1) * SPAN or 0)
-    local ttl_ms = math.max(math.ceil((until_us - now) / 1000), 0) + 1000
+    local until_us = max(state[2], state[3], state[4] and now + (RING + 1) * SPAN or 0)
+    local ttl_ms = max(ceil((until_us - now) / 1000), 0) + 1000
     local raw = struct.pack(state[4] and LONG or SHORT, unpack(state))
-    redis.call('SET', key, raw, 'PX', ttl_ms)
+    call('SET', key, raw, 'PX', format('%d', ttl_ms))
 end
 
 local function time_us()
-    local time = redis.call('TIME')
+    local time = call('TIME')
     return time[1] * 1000000 + time[2]
 end
 
@@ -73,16 +75,16 @@ local function rates_end(prefix, name, raw, now, used, is_undone)
         local request_back = is_undone and request_us or 0
         if unused ~= 0 or request_back > 0 then
             local key = prefix .. record[i]
-            local raw_state = redis.call('GET', key)
+            local raw_state = call('GET', key)
             if raw_state or unused < 0 then
                 local state = state_read(raw_state, now)
                 state[2] = state[2] - request_back
                 if unused ~= 0 then
                     local newest = ring_turn(state, now)
-                    local span = math.floor(at / SPAN)
-                    local back = tokens > 0 and math.floor(tokens_us / tokens * unused) or 0
+                    local span = floor(at / SPAN)
+                    local back = tokens > 0 and floor(tokens_us / tokens * unused) or 0
                     if unused < 0 then
-                        state[3] = math.max(state[3], now)
+                        state[3] = max(state[3], now)
                     end
                     state[3] = state[3] - back
                     if span > newest or (unused < 0 and span <= newest - RING) then
@@ -90,15 +92,15 @@ local function rates_end(prefix, name, raw, now, used, is_undone)
                     end
                     if span > newest - RING then
                         local slot = 5 + span % RING
-                        state[slot] = math.max(state[slot] - unused, 0)
+                        state[slot] = max(state[slot] - unused, 0)
                     end
                 end
                 state_write(key, state, now)
             end
         end
         if record[i + 3] ~= '' then
-            redis.call('ZREM', prefix .. record[i + 3], name)
+            call('ZREM', prefix .. record[i + 3], name)
         end
     end
-    redis.call('DEL', prefix .. 'n:' .. name)
+    call('DEL', prefix .. 'n:' .. name)
 end

@@ -7,7 +7,7 @@
 local prefix, name, how, parts = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
 
 if parts >= 2 then
-    local raw = redis.call('GET', prefix .. 'n:' .. name)
+    local raw = call('GET', prefix .. 'n:' .. name)
     if raw then
         local used = (how == 'R' or how == 'X') and 0 or tonumber(ARGV[4])
         rates_end(prefix, name, raw, time_us(), used, how == 'X')
@@ -17,14 +17,14 @@ if parts % 2 == 0 then
     return 0
 end
 
-local book = redis.call('HMGET', prefix .. 'book', 'gen', 'ver', 'live', 'r:' .. name)
+local book = call('HMGET', prefix .. 'book', 'gen', 'ver', 'live', 'r:' .. name)
 if book[1] and string.sub(book[1], 1, 9) == 'building:' then
     return 1
 end
 if not book[4] then
     return 0
 end
-local state, amount_text, rest = string.match(book[4], '^(%u) (%d+) (.*)$')
+local state, amount_text, rest = match(book[4], '^(%u) (%d+) (.*)$')
 if how == 'U' and state == 'U' then
     return 0
 end
@@ -33,18 +33,18 @@ local amount = tonumber(amount_text)
 local cost = how == 'S' and tonumber(ARGV[3]) or 0
 local accounts = {}
 local ask = {'HMGET', prefix .. 'book'}
-for account in string.gmatch(string.match(rest, '^%d+ %d+ ?(.*)$'), '%S+') do
+for account in string.gmatch(match(rest, '^%d+ %d+ ?(.*)$'), '%S+') do
     accounts[#accounts + 1] = 'a:' .. account
     ask[#ask + 1] = 'a:' .. account
 end
-local fields = {'HSET', prefix .. 'book', 'ver', string.format('%.0f', book[2] + 1)}
+local fields = {'HSET', prefix .. 'book', 'ver', format('%d', book[2] + 1)}
 if state == 'R' then
-    fields[5], fields[6] = 'live', string.format('%.0f', book[3] - 1)
+    fields[5], fields[6] = 'live', format('%d', book[3] - 1)
 end
-local values = #accounts > 0 and redis.call(unpack(ask)) or {}
+local values = #accounts > 0 and call(unpack(ask)) or {}
 for i = 1, #accounts do
     if values[i] then -- else it was of a window long past
-        local spent, reserved, unknown = string.match(values[i], '^(%S+) (%S+) (%S+)$')
+        local spent, reserved, unknown = match(values[i], '^(%S+) (%S+) (%S+)$')
         spent, reserved, unknown = spent + cost, tonumber(reserved), tonumber(unknown)
         if state == 'R' then
             reserved = reserved - amount
@@ -55,14 +55,14 @@ for i = 1, #accounts do
             unknown = unknown + amount
         end
         fields[#fields + 1] = accounts[i]
-        fields[#fields + 1] = string.format('%.0f %.0f %.0f', spent, reserved, unknown)
+        fields[#fields + 1] = format('%d %d %d', spent, reserved, unknown)
     end
 end
 if how == 'U' then
     fields[#fields + 1] = 'r:' .. name
     fields[#fields + 1] = 'U ' .. amount_text .. ' ' .. rest
 else
-    redis.call('HDEL', prefix .. 'book', 'r:' .. name)
+    call('HDEL', prefix .. 'book', 'r:' .. name)
 end
-redis.call(unpack(fields))
+call(unpack(fields))
 return cost > amount and 2 or 0
