@@ -35,19 +35,19 @@ static const struct check table[] = {
      .run = doctor_check_postgres,
      .frozen_remedy = "Postgres takes connections but does not answer: is it stopped (kill -CONT), "
                       "out of disk, or waiting for locks?  Look at its log; restart it"},
-    {.name = "schema", .run = doctor_check_schema, .frozen_remedy = "see postgres"},
+    {.name = "schema", .run = doctor_check_schema},
     {.name = "redis",
      .run = doctor_check_redis,
      .frozen_remedy = "Redis does not answer: is it stopped, or busy with a slow command?"},
     {.name = "kafka",
      .run = doctor_check_kafka,
      .frozen_remedy = "Kafka does not answer: is the broker stopped?  Look at its log; restart it"},
-    {.name = "workers", .run = doctor_check_workers, .frozen_remedy = "see postgres"},
-    {.name = "scheduler", .run = doctor_check_scheduler, .frozen_remedy = "see postgres"},
+    {.name = "workers", .run = doctor_check_workers},
+    {.name = "scheduler", .run = doctor_check_scheduler},
     {.name = "providers",
      .run = doctor_check_providers,
      .frozen_remedy = "look the names up by hand: does the resolver of this machine answer?"},
-    {.name = "clock", .run = doctor_check_clock, .frozen_remedy = "see postgres"},
+    {.name = "clock", .run = doctor_check_clock},
     {.name = "disk", .run = doctor_check_disk},
 };
 enum { CHECKS = sizeof(table) / sizeof(table[0]) };

@@ -62,13 +62,13 @@ static const struct field call_fields[] = {
 static const struct field list_fields[] = {
     FIELD("id", "id"),
     FIELD("state", "state"),
-    FIELD("priority", "priority"),
+    FIELD_SPARE(FIELD_TEXT, "priority", "priority"),
     FIELD_WIDE("model", "model"),
     FIELD_WIDE("workflow", "workflow"),
     FIELD_AS(FIELD_TIME, "created", "created_at"),
     FIELD_WIDE("waits for", "waiting.reason"),
     FIELD_WIDE("error", "error.type"),
-    FIELD_AS(FIELD_MONEY, "cost", "cost_usd"),
+    FIELD_SPARE(FIELD_MONEY, "cost", "cost_usd"),
     FIELD_END,
 };
 

@@ -149,11 +149,12 @@ static void show_table(const struct cli *cli, const json_t *array, const struct 
     int count = 0;
 
     for (; fields[count].path && count < TABLE_COLUMNS_MAX; count++)
-        columns[count] = (struct table_column){.title = fields[count].title,
-                                               .is_right = fields[count].kind == FIELD_NUMBER ||
-                                                           fields[count].kind == FIELD_MONEY ||
-                                                           fields[count].kind == FIELD_MS,
-                                               .is_flexible = fields[count].is_flexible};
+        columns[count] = (struct table_column){
+            .title = fields[count].title,
+            .is_right = fields[count].kind == FIELD_NUMBER || fields[count].kind == FIELD_MONEY ||
+                        fields[count].kind == FIELD_MS,
+            .is_flexible = fields[count].is_flexible,
+            .is_optional = fields[count].is_flexible || fields[count].is_optional};
     table = table_new(columns, count);
     buf_init(&text, TEXT_MAX);
     json_array_foreach(array, i, object)

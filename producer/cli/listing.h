@@ -23,7 +23,8 @@ struct field {
     const char *title;
     const char *path;
     enum field_kind kind;
-    bool is_flexible;
+    bool is_flexible; /* may be cut, or left out, in a narrow window */
+    bool is_optional; /* may be left out */
 };
 
 #define FIELD_AS(k, t, p)                      \
@@ -34,6 +35,10 @@ struct field {
 #define FIELD_WIDE(t, p)                               \
     {                                                  \
         .title = (t), .path = (p), .is_flexible = true \
+    }
+#define FIELD_SPARE(k, t, p)                                        \
+    {                                                               \
+        .title = (t), .path = (p), .kind = (k), .is_optional = true \
     }
 #define FIELD_END    \
     {                \

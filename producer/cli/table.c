@@ -112,46 +112,93 @@ size_t text_prefix(const char *text, size_t len, int columns)
     return at;
 }
 
-static void measure(const struct table *table, int widths[TABLE_COLUMNS_MAX])
+/* Which columns are shown, and how wide. */
+struct layout {
+    int columns[TABLE_COLUMNS_MAX];
+    int widths[TABLE_COLUMNS_MAX]; /* by column of the table */
+    int count;
+};
+
+/* Optional columns in which nothing stands are left out where there is not all the room. */
+static void measure(const struct table *table, bool hides_empty, struct layout *layout)
 {
+    bool is_used[TABLE_COLUMNS_MAX] = {false};
+
+    memset(layout, 0, sizeof(*layout));
     for (int c = 0; c < table->column_count; c++) {
         const char *title = table->columns[c].title;
 
-        widths[c] = text_width(title, strlen(title));
+        layout->widths[c] = text_width(title, strlen(title));
     }
     for (size_t i = 0; i < table->cell_count; i++) {
         int c = (int)(i % (size_t)table->column_count);
         int width = text_width(table->cells[i], strlen(table->cells[i]));
 
-        if (width > widths[c])
-            widths[c] = width;
+        is_used[c] |= width > 0;
+        if (width > layout->widths[c])
+            layout->widths[c] = width;
     }
+    for (int c = 0; c < table->column_count; c++)
+        if (is_used[c] || !hides_empty || !table->columns[c].is_optional)
+            layout->columns[layout->count++] = c;
 }
 
-static int total(const struct table *table, const int *widths)
+static int total(const struct layout *layout)
 {
-    int sum = GAP * (table->column_count - 1);
+    int sum = GAP * (layout->count - 1);
 
-    for (int c = 0; c < table->column_count; c++)
-        sum += widths[c];
+    for (int i = 0; i < layout->count; i++)
+        sum += layout->widths[layout->columns[i]];
     return sum;
 }
 
 /* Takes from the widest flexible column until all fits.  False: it cannot. */
-static bool shrink(const struct table *table, int widths[TABLE_COLUMNS_MAX], int width)
+static bool shrink(const struct table *table, struct layout *layout, int width)
 {
-    for (int over = total(table, widths) - width; over > 0; over--) {
+    for (int over = total(layout) - width; over > 0; over--) {
         int widest = -1;
 
-        for (int c = 0; c < table->column_count; c++)
-            if (table->columns[c].is_flexible && widths[c] > TABLE_CELL_MIN &&
-                (widest < 0 || widths[c] > widths[widest]))
+        for (int i = 0; i < layout->count; i++) {
+            int c = layout->columns[i];
+
+            if (table->columns[c].is_flexible && layout->widths[c] > TABLE_CELL_MIN &&
+                (widest < 0 || layout->widths[c] > layout->widths[widest]))
                 widest = c;
+        }
         if (widest < 0)
             return false;
-        widths[widest]--;
+        layout->widths[widest]--;
     }
     return true;
+}
+
+/* Takes the last optional column out.  False: there is none. */
+static bool drop_column(const struct table *table, struct layout *layout)
+{
+    for (int i = layout->count; i-- > 0;) {
+        if (!table->columns[layout->columns[i]].is_optional)
+            continue;
+        layout->count--;
+        for (; i < layout->count; i++)
+            layout->columns[i] = layout->columns[i + 1];
+        return true;
+    }
+    return false;
+}
+
+/* False: no table fits. */
+static bool fit(const struct table *table, int width, struct layout *layout)
+{
+    struct layout whole;
+
+    measure(table, width > 0, &whole);
+    for (;;) {
+        *layout = whole;
+        if (width <= 0 || shrink(table, layout, width))
+            return true;
+        if (!drop_column(table, &whole))
+            return false;
+    }
 }
 
 /* --- printing --------------------------------------------------------------------------------- */
@@ -182,33 +229,21 @@ static bool put_cell(struct buf *out, const char *text, int columns, bool is_rig
     return buf_append(out, text, len) && pad(out, is_last ? 0 : columns - width);
 }
 
-static bool put_row(const struct table *table, char *const *cells, const int *widths,
+/* cells NULL: the titles. */
+static bool put_row(const struct table *table, char *const *cells, const struct layout *layout,
                     struct buf *out)
 {
     bool ok = true;
 
-    for (int c = 0; c < table->column_count && ok; c++) {
-        bool is_last = c + 1 == table->column_count;
+    for (int i = 0; i < layout->count && ok; i++) {
+        bool is_last = i + 1 == layout->count;
+        int c = layout->columns[i];
 
-        ok = put_cell(out, cells[c], widths[c], table->columns[c].is_right, is_last) &&
+        ok = put_cell(out, cells ? cells[c] : table->columns[c].title, layout->widths[c],
+                      table->columns[c].is_right, is_last) &&
              pad(out, is_last ? 0 : GAP);
     }
-    return ok && buf_putc(out, '\n');
-}
-
-static bool put_titles(const struct table *table, const int *widths, const char *on,
-                       const char *off, struct buf *out)
-{
-    bool ok = buf_puts(out, on);
-
-    for (int c = 0; c < table->column_count && ok; c++) {
-        bool is_last = c + 1 == table->column_count;
-
-        ok = put_cell(out, table->columns[c].title, widths[c], table->columns[c].is_right,
-                      is_last) &&
-             pad(out, is_last ? 0 : GAP);
-    }
-    return ok && buf_puts(out, off) && buf_putc(out, '\n');
+    return ok;
 }
 
 /* A row as lines of its own. */
@@ -235,19 +270,18 @@ static bool put_record(const struct table *table, char *const *cells, const char
 bool table_print(const struct table *table, int width, const char *title_on, const char *title_off,
                  struct buf *out)
 {
-    int widths[TABLE_COLUMNS_MAX] = {0};
+    struct layout layout;
     int rows = table_rows(table);
-    bool is_wide, ok = true;
+    bool is_wide = fit(table, width, &layout), ok = true;
 
-    measure(table, widths);
-    is_wide = width <= 0 || shrink(table, widths, width);
     if (is_wide)
-        ok = put_titles(table, widths, title_on, title_off, out);
+        ok = buf_puts(out, title_on) && put_row(table, NULL, &layout, out) &&
+             buf_puts(out, title_off) && buf_putc(out, '\n');
     for (int row = 0; row < rows && ok; row++) {
         char *const *cells = table->cells + (size_t)row * (size_t)table->column_count;
 
         if (is_wide)
-            ok = put_row(table, cells, widths, out);
+            ok = put_row(table, cells, &layout, out) && buf_putc(out, '\n');
         else
             ok = (row == 0 || buf_putc(out, '\n')) &&
                  put_record(table, cells, title_on, title_off, out);

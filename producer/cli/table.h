@@ -16,6 +16,7 @@ struct table_column {
     const char *title;
     bool is_right;    /* numbers */
     bool is_flexible; /* may be cut when the window is narrow */
+    bool is_optional; /* may be left out when that is not enough */
 };
 
 struct table *table_new(const struct table_column *columns, int count);
@@ -24,9 +25,10 @@ void table_free(struct table *table);
 void table_add(struct table *table, const char *text);
 int table_rows(const struct table *table);
 
-/* width 0: no limit.  Lines fit the width: first flexible columns are cut, the widest first; if it
- * is too narrow even so, each row becomes a record of "title  value" lines.  title_on and title_off
- * stand around each title ("" for none). */
+/* width 0: no limit.  Lines fit the width: first optional columns without any text go, then
+ * flexible ones are cut, the widest first, then optional ones go, from the right; if it is too
+ * narrow even so, each row becomes a record of "title  value" lines.  title_on and title_off stand
+ * around each title ("" for none). */
 bool table_print(const struct table *table, int width, const char *title_on, const char *title_off,
                  struct buf *out);
 

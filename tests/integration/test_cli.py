@@ -434,6 +434,16 @@ def test_limits_are_read_changed_and_taken_away(cli):
     cli.run("limits", "set", tenant, expect=USAGE)
 
 
+def test_budgets_are_shown(cli):
+    tenant = unique()
+    cli.run("tenants", "create", tenant)
+    cli.run("limits", "set", tenant, "--budget-day", "1.5")
+    rows = list(csv.DictReader(io.StringIO(cli.out("budgets", tenant, "--csv"))))
+    assert [(row["scope"], row["window"]) for row in rows] == [("tenant", "day")]
+    assert float(rows[0]["limit_usd"]) == 1.5
+    cli.run("budgets")
+
+
 def test_usage_is_shown_in_tables_and_csv(cli, api):
     api.ended(cli.out("submit", "-m", "fast", "x", "--workflow", "billing"))
     wait_until(lambda: "billing" in cli.out("usage", "default", "--group-by", "workflow"), 30, "usage")

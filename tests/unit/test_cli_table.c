@@ -79,6 +79,41 @@ static void test_too_narrow_a_window_gives_records(void **state)
     table_free(table);
 }
 
+/* Optional columns go from the right, those without any text first of all. */
+static void test_what_is_optional_is_left_out(void **state)
+{
+    static const struct table_column some[] = {
+        {.title = "id"},
+        {.title = "model", .is_optional = true},
+        {.title = "empty", .is_optional = true},
+        {.title = "cost", .is_right = true, .is_optional = true},
+    };
+    static const char *const cells[] = {"abcdefghij", "gpt-4o-mini", "", "$0.10"};
+    static const struct {
+        int width;
+        const char *titles;
+    } cases[] = {
+        {0, "id          model        empty   cost\n"},
+        {32, "id          model         cost\n"},
+        {24, "id          model\n"},
+        {12, "id\n"},
+    };
+    struct table *table = table_new(some, COUNT(some));
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cells); i++)
+        table_add(table, cells[i]);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct buf out;
+
+        buf_init(&out, 65536);
+        assert_true(table_print(table, cases[i].width, "", "", &out));
+        assert_int_equal(strncmp(out.data, cases[i].titles, strlen(cases[i].titles)), 0);
+        buf_release(&out);
+    }
+    table_free(table);
+}
+
 static void test_lines_never_pass_the_window(void **state)
 {
     struct table *table = sample();
@@ -147,6 +182,7 @@ int main(void)
         cmocka_unit_test(test_columns_line_up),
         cmocka_unit_test(test_flexible_columns_are_cut_to_the_window),
         cmocka_unit_test(test_too_narrow_a_window_gives_records),
+        cmocka_unit_test(test_what_is_optional_is_left_out),
         cmocka_unit_test(test_lines_never_pass_the_window),
         cmocka_unit_test(test_wide_characters_take_two_columns),
         cmocka_unit_test(test_control_characters_are_escaped),

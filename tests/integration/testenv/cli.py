@@ -101,8 +101,11 @@ class Terminal:
 
     def clear(self):
         self.type("clear")
-        self.tmux("clear-history")
-        wait_until(lambda: len(self.screen().strip()) <= 2, 10, "a clear screen")
+
+        def is_clear():
+            self.tmux("clear-history")
+            return len(self.screen().strip()) <= 2
+        wait_until(is_clear, 20, "a clear screen")
 
     def wait_for(self, pattern, timeout_s=30):
         """The match of a regular expression on the screen."""
