@@ -2,13 +2,16 @@
 """/admin/v1/audit: every administrative act leaves a row, and the chain verifies."""
 
 import json
+import os
 import re
+import subprocess
 import uuid
 
 import psycopg
 import pytest
 
 from testenv.sql import Sql
+from testenv.stack import program
 from testenv.wait import wait_until
 
 
@@ -90,6 +93,27 @@ def test_the_chain_verifies_and_the_scheduler_seals_it(stack, admin):
     line = logged_checkpoint(stack)
     assert admin.get_json(f"/admin/v1/audit/verify?checkpoint={line}")["ok"]
     assert admin.client.get("/admin/v1/audit/verify?checkpoint=1.2.3.4").status_code == 400
+
+
+def command_verify(stack):
+    """What `nightshift audit verify` prints, and its exit status."""
+    done = subprocess.run([program("nightshift"), "audit", "verify"], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, **stack.environment}, check=False)
+    return done.stdout.strip(), done.returncode
+
+
+def test_the_command_tells_the_first_bad_row(stack, admin):
+    for _ in range(3):
+        admin.post_json("/admin/v1/tenants", {"id": name(), "name": "x"}, expect=201)
+    row = stack.sql.value("SELECT max(seq) - 1 FROM audit")
+    assert command_verify(stack) == ("0", 0)
+    stack.sql.rows("UPDATE audit SET object = object || 'x' WHERE seq = %s", row)
+    try:
+        assert command_verify(stack) == (str(row), 1)
+        assert admin.get_json("/admin/v1/audit/verify")["first_bad"] == row
+    finally:
+        stack.sql.rows("UPDATE audit SET object = left(object, -1) WHERE seq = %s", row)
+    assert command_verify(stack) == ("0", 0)
 
 
 def logged_checkpoint(stack):
