@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever way a run ends, nothing stays reserved: Redis at rest is what the ledger says."""
+
+import os
+import signal
+import uuid
+
+import pytest
+import redis as redis_client
+
+from conftest import running, tenant_key
+from testenv.api import chat, soon
+from testenv.stack import Stack
+from testenv.wait import wait_until
+
+
+@pytest.fixture(scope="module")
+def stack():
+    yield from running(Stack(broker="embedded", workers=2))
+
+
+@pytest.fixture(scope="module")
+def redis(stack):
+    return redis_client.Redis.from_url(stack.environment["REDIS_URL"], decode_responses=True)
+
+
+@pytest.fixture
+def client(stack):
+    """Of a tenant under limits of every kind, none of which stops anybody here."""
+    name = f"x-{uuid.uuid4().hex[:12]}"
+    _, key = tenant_key(stack.admin(), name)
+    client = stack.api(key=key)
+    client.tenant = name
+    answer = stack.admin().client.put(f"/admin/v1/tenants/{name}/limits", json={
+        "requests_per_minute": 60000, "tokens_per_minute": 100000000, "max_concurrency": 50,
+        "budget_usd": {"total": "10", "day": "5"}, "workflows": {"*": {"max_concurrency": 50}}})
+    assert answer.status_code == 200, answer.text
+    stack.sql.value("SELECT pg_sleep(1.1)")
+    return client
+
+
+def held(redis, tenant):
+    """What Redis holds of a tenant that somebody would have to give back."""
+    prefix = f"{{t:{tenant}}}:"
+    names = list(redis.scan_iter(f"{prefix}*", count=1000))
+    leases = sum(redis.zcard(name) for name in names if name.startswith(f"{prefix}c:"))
+    return leases, [name for name in names if name.startswith(f"{prefix}n:")], \
+        int(redis.hget(f"{prefix}book", "live") or 0)
+
+
+def accounts(redis, tenant):
+    """Spent, reserved and unknown of the tenant's accounts."""
+    book = redis.hgetall(f"{{t:{tenant}}}:book")
+    return {name.split("|")[1][0]: tuple(int(number) for number in value.split())
+            for name, value in book.items() if name.startswith("a:tenant|")}
+
+
+def ledger(stack, tenant):
+    row = stack.sql.one("SELECT coalesce(sum(cost_nano) FILTER (WHERE state = 'settled'), 0)::bigint AS spent,"
+                        "       coalesce(sum(cost_nano) FILTER (WHERE state = 'sent'), 0)::bigint AS sent,"
+                        "       coalesce(sum(cost_nano) FILTER (WHERE state = 'unknown'), 0)::bigint AS unknown"
+                        " FROM calls WHERE tenant = %s", tenant)
+    return row["spent"], row["sent"], row["unknown"]
+
+
+def assert_at_rest(stack, redis, client, unknown_calls=0):
+    def is_right():
+        spent, sent, unknown = ledger(stack, client.tenant)
+        leases, names, live = held(redis, client.tenant)
+        return not sent and leases == 0 and not names and live == unknown_calls and \
+            all(value == (spent, 0, unknown) for value in accounts(redis, client.tenant).values())
+    try:
+        wait_until(is_right, 20, "Redis to say what the ledger says")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {held(redis, client.tenant)} {accounts(redis, client.tenant)}"
+                             f" {ledger(stack, client.tenant)}") from error
+
+
+EXITS = [
+    ("success", {"model": "single"}, "succeeded"),
+    ("an error of the caller", {"model": "single", "status": 400}, "failed"),
+    ("an error and a second try", {"model": "single", "status": 500, "times": 1}, "succeeded"),
+    ("the next target", {"model": "fast", "at": "main", "status": 503}, "succeeded"),
+    ("a 429 and a way through the queue", {"model": "single", "status": 429, "times": 1, "retry_after": 1},
+     "succeeded"),
+    ("no connection", {"model": "closed"}, "failed"),
+    ("no connection, then the next target", {"model": "closed-then-spare"}, "succeeded"),
+    ("an answer that is none", {"model": "single", "fault": "junk"}, "succeeded"),
+    ("no usage told", {"model": "single", "fault": "no_usage"}, "succeeded"),
+]
+
+
+@pytest.mark.parametrize("what, request_of, state", EXITS, ids=[exit_[0] for exit_ in EXITS])
+def test_nothing_stays_reserved_after(stack, redis, client, what, request_of, state):
+    job = client.run(chat(what, **request_of), workflow="w", max_attempts=3)
+    assert job["state"] == state, job["error"]
+    assert_at_rest(stack, redis, client)
+
+
+def test_a_stream_that_breaks_stays_booked_as_unknown(stack, redis, client):
+    job = client.run(chat("cut", model="single", fault="reset_mid", after=2), max_attempts=1)
+    assert job["state"] == "failed"
+    assert_at_rest(stack, redis, client, unknown_calls=1)
+    assert accounts(redis, client.tenant)["t"][2] > 0
+
+
+def begin(stack, client, gate, **fields):
+    job = client.submit(chat(tokens=30, after=5, hold=gate, model="single"), workflow="w", **fields)["id"]
+    wait_until(lambda: stack.simulator.holding(gate) == 1, 15, "the call")
+    return job
+
+
+def test_nothing_stays_reserved_after_a_cancel(stack, redis, client):
+    job = begin(stack, client, "exit-cancel")
+    assert held(redis, client.tenant)[0] == 2  # of the tenant and of the workflow
+    client.cancel(job)
+    assert client.ended(job)["state"] == "cancelled"
+    assert_at_rest(stack, redis, client, unknown_calls=1)
+
+
+def test_nothing_stays_reserved_after_a_deadline(stack, redis, client):
+    job = begin(stack, client, "exit-deadline", deadline=soon(seconds=3))
+    assert client.ended(job)["state"] == "expired"
+    assert_at_rest(stack, redis, client, unknown_calls=1)
+
+
+def test_nothing_stays_reserved_after_a_drain(stack, redis, client):
+    job = begin(stack, client, "exit-drain")
+    for name in ("worker-1", "worker-2"):
+        os.kill(stack.pid(name), signal.SIGTERM)
+    for name in ("worker-1", "worker-2"):
+        wait_until(lambda name=name: stack.state(name) == "dead", 30, f"{name} to drain")
+    stack.simulator.release("exit-drain")
+    for name in ("worker-1", "worker-2"):
+        stack.restart(name)
+    assert client.ended(job)["state"] == "succeeded"
+    assert_at_rest(stack, redis, client, unknown_calls=1)
+
+
+def test_nothing_stays_reserved_after_a_kill(stack, redis, client):
+    job = begin(stack, client, "exit-kill")
+    for name in ("worker-1", "worker-2"):
+        stack.kill(name)
+    stack.simulator.release("exit-kill")
+    for name in ("worker-1", "worker-2"):
+        stack.restart(name)
+    assert client.ended(job, timeout_s=60)["state"] == "succeeded"
+    assert_at_rest(stack, redis, client, unknown_calls=1)
+
+
+def test_nothing_stays_reserved_after_a_worker_lost_its_lease(stack, redis, client):
+    """It is frozen, rescued by mistake, and books what it spent by the call's own key."""
+    job = begin(stack, client, "exit-lost")
+    worker = str(stack.sql.run(job)["worker"])
+    for name in ("worker-1", "worker-2"):
+        stack.stop(name)
+    wait_until(lambda: stack.sql.value("SELECT count(*) FROM workers WHERE id = %s", worker) == 0, 20, "rescue")
+    for name in ("worker-1", "worker-2"):
+        stack.cont(name)
+    stack.simulator.release("exit-lost")
+    assert client.ended(job, timeout_s=60)["state"] == "succeeded"
+    rows = stack.sql.calls(job)
+    assert_at_rest(stack, redis, client, unknown_calls=[row["state"] for row in rows].count("unknown"))
