@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The state of the system, and its pauses: /admin/v1/queues, workers, providers, pause, resume. */
+/* The state of the system, and its pauses: /admin/v1/queues, workers, pause, resume. */
 #include <string.h>
 
 #include "common/base/clock.h"
@@ -94,61 +94,6 @@ void workers_handle(struct request_context *context)
 {
     if (admin_params(context, NULL, 0))
         admin_started(context, worker_list(context->producer->api_pg, on_workers, context));
-}
-
-/* --- providers -------------------------------------------------------------------------------- */
-
-static bool is_paused(const struct admin_reply *pauses, const char *name)
-{
-    struct pause pause;
-
-    for (int row = 0; row < pauses->count; row++) {
-        pause_read(pauses, row, &pause);
-        if (strcmp(pause.name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void put_provider(struct buf *out, const struct provider *provider, bool paused)
-{
-    admin_put_text(out, "name", provider->name);
-    admin_put_text(out, "object", "provider");
-    admin_put_text(out, "format", provider->format);
-    admin_put_text(out, "base_url", provider->base_url);
-    if (provider->max_concurrency > 0)
-        admin_put_int(out, "max_concurrency", provider->max_concurrency);
-    else
-        admin_put_text(out, "max_concurrency", NULL);
-    admin_put_text(out, "state", paused ? "paused" : "open");
-    admin_put_bool(out, "paused", paused);
-}
-
-static void on_provider_pauses(const struct admin_reply *reply, void *arg)
-{
-    struct request_context *context = arg;
-    const struct provider *providers;
-    size_t count = settings_providers(context->producer->settings, &providers);
-    struct buf body;
-
-    if (admin_refused(context, reply->outcome, "", ""))
-        return;
-    admin_list_begin(&body);
-    for (size_t i = 0; i < count; i++) {
-        admin_list_item(&body);
-        put_provider(&body, &providers[i], is_paused(reply, providers[i].name));
-        buf_putc(&body, '}');
-    }
-    admin_list_end(&body);
-    buf_putc(&body, '}');
-    reply_json(context->http, 200, &body);
-}
-
-void providers_handle(struct request_context *context)
-{
-    if (admin_params(context, NULL, 0))
-        admin_started(context, pause_list(context->producer->api_pg, "provider", on_provider_pauses,
-                                          context));
 }
 
 /* --- pause and resume ------------------------------------------------------------------------- */
