@@ -12,12 +12,12 @@
 #include "common/model/admission_wire.h"
 #include "common/model/book_redis.h"
 #include "common/model/limit_cache.h"
+#include "tests/unit/admission_model_fixture.h"
 #include "tests/unit/redis_fixture.h"
 
 #include <event2/event.h>
 
 #include <inttypes.h>
-#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -34,25 +34,6 @@ enum { STEPS_DEFAULT = 20000 };
 enum { STEPS_DEFAULT = 100000 };
 #endif
 
-enum {
-    TENANTS = 3, /* 0: all limits; 1: budgets only; 2: rates only */
-    WORKFLOWS = 2,
-    SCOPES = 2,   /* of a question: the tenant and a workflow */
-    ACCOUNTS = 3, /* tenant's day and month, workflow's day */
-    NAMES = 2048, /* those that are remembered */
-    DAYS = 4096,  /* windows there may be */
-    PIPELINE = 1000,
-    LOOK_EVERY = 10000,
-    LEASE_S = 30,
-    SPAN_US = 5000000,
-    RING = 13,
-    MINUTE_US = 60000000,
-    EXPECT_MAX = 8,
-    REFUSALS = 8, /* kinds from here on */
-};
-
-/* --- what is expected ------------------------------------------------------------------------- */
-
 /* A reply: numbers, and a text when it is a stale book's generation. */
 struct expected {
     int step;
@@ -63,70 +44,15 @@ struct expected {
     char text[64];
 };
 
-enum ledger { NONE, RESERVED, SENT, UNKNOWN, SETTLED, RELEASED };
-
-/* A call: what the ledger says, what its record in the book is, what it took of the rates. */
-struct call {
-    int number;
-    int tenant, workflow;
-    int64_t amount, tokens, cost, used;
-    int day;
-    enum ledger ledger;
-    int generation; /* under which it was reserved */
-    bool owes;      /* a settlement that Redis has not taken */
-    char owed;      /* S, R, U, X */
-
-    bool has_record, is_unknown;
-    bool has_rates;
-    int64_t rates_at_us, rates_tokens;
-    int64_t request_us[SCOPES], tokens_us[SCOPES];
-    bool took_lease[SCOPES]; /* as the record says */
-    bool is_leased[SCOPES];  /* as the set of leases says */
-    int64_t lease_until_us;
-    int64_t rates_until_us;
-};
-
-struct scope {
-    bool exists;
-    int64_t seen_us, requests_tat, tokens_tat;
-    bool has_ring;
-    int64_t newest;
-    int64_t spans[RING];
-    int leases;
-};
-
-struct account {
-    bool exists;
-    int64_t spent, reserved, unknown;
-};
-
-enum book_state { BOOK_NONE, BOOK_BUILDING, BOOK_LIVE };
-
-struct book {
-    enum book_state state;
-    int generation; /* of what is in Redis */
-    int ledger_generation;
-    int64_t version, live;
-    struct account days[DAYS], months[DAYS], workflow_days[WORKFLOWS][DAYS];
-};
-
-struct limits_of {
-    struct limit_set tenant, workflow;
-};
-
-static struct model {
+/* How the story goes, and what waits for its reply. */
+static struct story {
     struct event_base *base;
     struct redis *redis;
     char *sha[SCRIPT_COUNT];
     uint64_t random;
-    int64_t now_us;
     int day;
     int step;
-    int next; /* number of the next call */
-    struct call calls[NAMES];
-    struct book books[TENANTS];
-    struct scope tenant_scopes[TENANTS], workflow_scopes[TENANTS][WORKFLOWS];
-    struct limits_of limits[TENANTS];
+    int next;                                /* number of the next call */
     struct expected expected[PIPELINE + 64]; /* a ring */
     int64_t sent, answered;
     int64_t kinds[16];
@@ -202,7 +128,7 @@ static void send_script(enum script script, const struct script_args *args,
     char now[32];
     int count = 0;
 
-    snprintf(now, sizeof(now), "%" PRId64, m.now_us);
+    snprintf(now, sizeof(now), "%" PRId64, kept.now_us);
     words[count++] = "EVALSHA";
     words[count++] = m.sha[script];
     words[count++] = "2";
@@ -247,377 +173,17 @@ static const char *look(const char *a, const char *b, const char *c)
     return m.found;
 }
 
-/* --- names ------------------------------------------------------------------------------------ */
-
-static struct id job_of(int number)
-{
-    struct id id = {.bytes = {[6] = 0x70, [8] = 0x80}};
-
-    memcpy(id.bytes + 12, &number, sizeof(number));
-    return id;
-}
-
-static void name_of(const struct call *call, char out[ADMISSION_NAME_SIZE])
-{
-    admission_name_format(job_of(call->number), 1, 1, out);
-}
-
-static const char *tenant_name(int tenant)
-{
-    static const char *const names[TENANTS] = {"all", "money", "rates"};
-
-    return names[tenant];
-}
-
-static const char *workflow_name(int workflow)
-{
-    return workflow == 0 ? "nightly" : "hourly";
-}
-
-static void generation_text(int generation, char out[48])
-{
-    snprintf(out, 48, "%d.%d", generation / 10, generation % 10 + 1);
-}
-
-static void windows_of(int day, struct budget_windows *out)
-{
-    memset(out, 0, sizeof(*out));
-    snprintf(out->id[BUDGET_DAY], WINDOW_ID_SIZE, "d%08d", day);
-    snprintf(out->id[BUDGET_MONTH], WINDOW_ID_SIZE, "m%06d", day / 4);
-    snprintf(out->id[BUDGET_TOTAL], WINDOW_ID_SIZE, "t");
-    out->end_us[BUDGET_DAY] = 5 * US_PER_S;
-    out->end_us[BUDGET_MONTH] = 7 * US_PER_S;
-    out->end_us[BUDGET_TOTAL] = INT64_MAX;
-}
-
-/* The accounts of a call, in the order of its question. */
-static void accounts_of(const struct call *call, struct account *out[ACCOUNTS])
-{
-    struct book *book = &m.books[call->tenant];
-
-    out[0] = &book->days[call->day];
-    out[1] = &book->months[call->day / 4];
-    out[2] = &book->workflow_days[call->workflow][call->day];
-}
-
-static void account_names_of(const struct call *call, char out[ACCOUNTS][BOOK_ACCOUNT_SIZE])
-{
-    struct budget_windows windows;
-
-    windows_of(call->day, &windows);
-    book_account_format(LIMIT_TENANT, "", windows.id[BUDGET_DAY], out[0]);
-    book_account_format(LIMIT_TENANT, "", windows.id[BUDGET_MONTH], out[1]);
-    book_account_format(LIMIT_WORKFLOW, workflow_name(call->workflow), windows.id[BUDGET_DAY],
-                        out[2]);
-}
-
-static bool has_money(int tenant)
-{
-    return tenant != 2;
-}
-
-static struct scope *scope_of(const struct call *call, int index)
-{
-    return index == 0 ? &m.tenant_scopes[call->tenant]
-                      : &m.workflow_scopes[call->tenant][call->workflow];
-}
-
-static const struct limit_set *set_of(int tenant, int index)
-{
-    return index == 0 ? &m.limits[tenant].tenant : &m.limits[tenant].workflow;
-}
-
-/* --- the model of the rates ------------------------------------------------------------------- */
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static int64_t burst_of(int64_t limit)
-{
-    return larger(limit / 10, 1);
-}
-
-static void scope_read(struct scope *scope)
-{
-    int64_t back = scope->seen_us - m.now_us;
-    int64_t sum = 0;
-
-    if (!scope->exists) {
-        int leases = scope->leases;
-
-        *scope = (struct scope){.seen_us = m.now_us, .leases = leases};
-        return;
-    }
-    if (back > 0) {
-        scope->requests_tat -= back;
-        scope->tokens_tat -= back;
-        for (int i = 0; i < RING; i++) {
-            sum += scope->spans[i];
-            scope->spans[i] = 0;
-        }
-        scope->newest = m.now_us / SPAN_US;
-        scope->spans[scope->newest % RING] = sum;
-    }
-    scope->seen_us = m.now_us;
-}
-
-static void scope_turn(struct scope *scope)
-{
-    int64_t newest = m.now_us / SPAN_US;
-
-    for (int64_t span = scope->has_ring ? scope->newest + 1 : newest - RING + 1; span <= newest;
-         span++)
-        scope->spans[span % RING] = 0;
-    scope->newest = newest;
-    scope->has_ring = true;
-}
-
-struct refusal {
-    bool is_never;
-    int64_t dimension, index, wait, interval, limit, free;
-};
-
-static void refuse(struct refusal *worst, bool is_never, int dimension, int index, int64_t wait,
-                   int64_t interval, int64_t limit, int64_t left)
-{
-    if (is_never)
-        wait = INT64_C(1) << 53;
-    if (wait > worst->wait)
-        *worst = (struct refusal){is_never, dimension, index, wait, interval, limit, left};
-}
-
-static void model_requests(struct scope *scope, int64_t limit, int index, int64_t *cost,
-                           struct refusal *worst)
-{
-    int64_t each = (MINUTE_US + limit - 1) / limit;
-    int64_t tat = larger(scope->requests_tat, m.now_us) + each;
-    int64_t wait = tat - burst_of(limit) * each - m.now_us;
-
-    if (wait > 0)
-        refuse(worst, false, ADMISSION_REQUESTS, index, wait, each, limit, 0);
-    scope->requests_tat = tat;
-    *cost = each;
-}
-
-static void model_tokens(struct scope *scope, int64_t tokens, int64_t limit, int index,
-                         int64_t *cost, struct refusal *worst)
-{
-    int64_t cap = limit + burst_of(limit);
-    int64_t tat = larger(scope->tokens_tat, m.now_us);
-    int64_t slack = burst_of(limit) * MINUTE_US / limit;
-    int64_t wait = 0;
-    int64_t over = tokens - cap;
-
-    if (tokens > cap) {
-        refuse(worst, true, ADMISSION_TOKENS, index, 0, 0, limit, 0);
-        return;
-    }
-    scope_turn(scope);
-    for (int i = 0; i < RING; i++)
-        over += scope->spans[i];
-    for (int64_t span = scope->newest - RING + 1; over > 0 && span <= scope->newest; span++) {
-        over -= scope->spans[span % RING];
-        wait = (span + RING) * SPAN_US - m.now_us;
-    }
-    *cost = (tokens * MINUTE_US + limit - 1) / limit;
-    if (tat > m.now_us && tat + *cost - slack > m.now_us)
-        wait = larger(wait, tat + (*cost < slack ? *cost - slack : 0) - m.now_us);
-    if (wait > 0)
-        refuse(worst, false, ADMISSION_TOKENS, index, wait, *cost, limit, 0);
-    scope->tokens_tat = tat + *cost;
-    scope->spans[scope->newest % RING] += tokens;
-}
-
-static void model_leases(struct call *call, struct scope *scope, int64_t limit, int index,
-                         struct refusal *worst)
-{
-    if (scope->leases >= limit) {
-        for (int i = 0; i < NAMES; i++) {
-            struct call *other = &m.calls[i];
-
-            if (other->number > 0 && other->is_leased[index] && scope_of(other, index) == scope &&
-                other->lease_until_us <= m.now_us) {
-                other->is_leased[index] = false;
-                scope->leases--;
-            }
-        }
-    }
-    if (scope->leases >= limit)
-        refuse(worst, false, ADMISSION_CONCURRENCY, index, 200000, 20000, limit, 0);
-    (void)call;
-}
-
-/* Works on copies: nothing is kept of a refusal (but leases that have ended are gone). */
-static void model_rates(struct call *call, struct scope scopes[SCOPES], struct call *taken,
-                        struct refusal *worst)
-{
-    for (int i = 0; i < SCOPES; i++) {
-        const struct limit_set *set = set_of(call->tenant, i);
-        struct scope *scope = scope_of(call, i);
-
-        scopes[i] = *scope;
-        if (set->requests_per_minute >= 0 || set->tokens_per_minute >= 0)
-            scope_read(&scopes[i]);
-        if (set->requests_per_minute >= 0)
-            model_requests(&scopes[i], set->requests_per_minute, i, &taken->request_us[i], worst);
-        if (set->tokens_per_minute >= 0)
-            model_tokens(&scopes[i], call->tokens, set->tokens_per_minute, i, &taken->tokens_us[i],
-                         worst);
-        if (set->max_concurrency >= 0)
-            model_leases(call, scope, set->max_concurrency, i, worst);
-        scopes[i].leases = scope->leases;
-    }
-}
-
-static void take_rates(struct call *call, const struct scope scopes[SCOPES],
-                       const struct call *taken)
-{
-    call->has_rates = true;
-    call->rates_at_us = m.now_us;
-    call->rates_tokens = call->tokens;
-    call->lease_until_us = m.now_us + LEASE_S * US_PER_S;
-    call->rates_until_us = call->lease_until_us;
-    for (int i = 0; i < SCOPES; i++) {
-        const struct limit_set *set = set_of(call->tenant, i);
-        struct scope *scope = scope_of(call, i);
-
-        *scope = scopes[i];
-        scope->exists |= set->requests_per_minute >= 0 || set->tokens_per_minute >= 0;
-        call->request_us[i] = taken->request_us[i];
-        call->tokens_us[i] = taken->tokens_us[i];
-        call->took_lease[i] = set->max_concurrency >= 0;
-        if (call->took_lease[i] && !call->is_leased[i])
-            scope->leases++;
-        call->is_leased[i] = call->took_lease[i];
-    }
-}
-
-/* Gives tokens back (or takes more) in the span they were taken in, while it is in the window. */
-static void end_tokens(struct scope *scope, const struct call *call, int index, int64_t unused)
-{
-    int64_t span = call->rates_at_us / SPAN_US;
-
-    scope_turn(scope);
-    if (unused < 0)
-        scope->tokens_tat = larger(scope->tokens_tat, m.now_us);
-    scope->tokens_tat -= (int64_t)floor((double)call->tokens_us[index] /
-                                        (double)call->rates_tokens * (double)unused);
-    if (span > scope->newest || (unused < 0 && span <= scope->newest - RING))
-        span = scope->newest;
-    if (span > scope->newest - RING)
-        scope->spans[span % RING] = larger(scope->spans[span % RING] - unused, 0);
-}
-
-static void end_rates(struct call *call, int64_t used, bool is_undone)
-{
-    for (int i = 0; i < SCOPES; i++) {
-        struct scope *scope = scope_of(call, i);
-        int64_t unused = used >= 0 && call->tokens_us[i] > 0 ? call->rates_tokens - used : 0;
-        int64_t request_back = is_undone ? call->request_us[i] : 0;
-
-        if ((unused != 0 || request_back > 0) && (scope->exists || unused < 0)) {
-            scope_read(scope);
-            scope->exists = true;
-            scope->requests_tat -= request_back;
-            if (unused != 0)
-                end_tokens(scope, call, i, unused);
-        }
-        if (call->took_lease[i] && call->is_leased[i]) {
-            call->is_leased[i] = false;
-            scope->leases--;
-        }
-    }
-    call->has_rates = false;
-}
-
-/* --- the model of the book -------------------------------------------------------------------- */
-
-static int64_t budget_of(int tenant, int account)
-{
-    const struct limit_set *set =
-        account == 2 ? &m.limits[tenant].workflow : &m.limits[tenant].tenant;
-
-    return set->budget_nano[account == 1 ? BUDGET_MONTH : BUDGET_DAY];
-}
-
-static void model_money(const struct call *call, struct refusal *worst)
-{
-    static const int64_t window_waits[ACCOUNTS] = {5000000, 7000000, 5000000};
-    struct account *accounts[ACCOUNTS];
-
-    accounts_of(call, accounts);
-    for (int i = 0; i < ACCOUNTS; i++) {
-        int64_t limit = budget_of(call->tenant, i);
-        const struct account *account = accounts[i];
-        int64_t taken = account->spent + account->reserved + account->unknown;
-        int64_t left = larger(limit - taken, 0);
-
-        if (taken + call->amount <= limit)
-            continue;
-        if (call->amount > limit)
-            refuse(worst, true, ADMISSION_BUDGET, i, 0, 0, limit, left);
-        else if (account->reserved > 0 && taken - account->reserved + call->amount <= limit)
-            refuse(worst, false, ADMISSION_BUDGET, i, 1000000, 100000, limit, left);
-        else
-            refuse(worst, false, ADMISSION_BUDGET, i, window_waits[i], 0, limit, left);
-    }
-}
-
-static void take_money(struct call *call)
-{
-    struct account *accounts[ACCOUNTS];
-
-    accounts_of(call, accounts);
-    for (int i = 0; i < ACCOUNTS; i++) {
-        accounts[i]->exists = true;
-        accounts[i]->reserved += call->amount;
-        assert_true(accounts[i]->spent + accounts[i]->reserved + accounts[i]->unknown <=
-                    budget_of(call->tenant, i));
-    }
-    call->has_record = true;
-    call->is_unknown = false;
-    m.books[call->tenant].version++;
-    m.books[call->tenant].live++;
-}
-
-/* True: Redis takes it. */
-static bool model_settle_money(struct call *call, char how, int64_t cost)
-{
-    struct book *book = &m.books[call->tenant];
-    struct account *accounts[ACCOUNTS];
-
-    if (book->state == BOOK_BUILDING)
-        return false;
-    if (!call->has_record || (how == 'U' && call->is_unknown))
-        return true;
-    accounts_of(call, accounts);
-    for (int i = 0; i < ACCOUNTS; i++) {
-        if (!accounts[i]->exists)
-            continue;
-        *(call->is_unknown ? &accounts[i]->unknown : &accounts[i]->reserved) -= call->amount;
-        accounts[i]->unknown += how == 'U' ? call->amount : 0;
-        accounts[i]->spent += how == 'S' ? cost : 0;
-    }
-    book->version++;
-    book->live -= !call->is_unknown;
-    call->is_unknown = how == 'U';
-    call->has_record = how == 'U';
-    return true;
-}
-
 /* --- steps ------------------------------------------------------------------------------------ */
 
 static void ask(struct call *call, int asked_generation)
 {
     const struct applied_limit limits[] = {
-        {LIMIT_TENANT, "", &m.limits[call->tenant].tenant},
-        {LIMIT_WORKFLOW, workflow_name(call->workflow), &m.limits[call->tenant].workflow}};
+        {LIMIT_TENANT, "", &kept.limits[call->tenant].tenant},
+        {LIMIT_WORKFLOW, workflow_name(call->workflow), &kept.limits[call->tenant].workflow}};
     struct budget_windows windows;
     char generation[48];
     const struct admission_request request = {.tenant = tenant_name(call->tenant),
-                                              .job = job_of(call->number),
+                                              .job = model_job(call->number),
                                               .run = 1,
                                               .call = 1,
                                               .run_token = 5,
@@ -628,7 +194,7 @@ static void ask(struct call *call, int asked_generation)
                                               .limit_count = SCOPES,
                                               .windows = has_money(call->tenant) ? &windows : NULL,
                                               .generation = generation};
-    struct book *book = &m.books[call->tenant];
+    struct book *book = &kept.books[call->tenant];
     bool has_rates = call->tenant != 1;
     struct expected expected = {.what = "ask", .count = 1};
     struct refusal worst = {.wait = -1};
@@ -756,7 +322,7 @@ static void repeat_settle(struct call *call)
 /* The intent: only under the generation it was reserved with. */
 static void intent(struct call *call)
 {
-    const struct book *book = &m.books[call->tenant];
+    const struct book *book = &kept.books[call->tenant];
 
     if (call->ledger != RESERVED)
         return;
@@ -772,7 +338,7 @@ static void expire(struct call *call)
     char name[ADMISSION_NAME_SIZE];
     char key[128];
 
-    if (!call->has_rates || call->rates_until_us > m.now_us)
+    if (!call->has_rates || call->rates_until_us > kept.now_us)
         return;
     name_of(call, name);
     snprintf(key, sizeof(key), "{t:%s}:n:%s", tenant_name(call->tenant), name);
@@ -792,23 +358,23 @@ static void forget_book(struct book *book)
 static void forget_records(int tenant)
 {
     for (int i = 0; i < NAMES; i++)
-        if (m.calls[i].tenant == tenant)
-            m.calls[i].has_record = m.calls[i].is_unknown = false;
+        if (kept.calls[i].tenant == tenant)
+            kept.calls[i].has_record = kept.calls[i].is_unknown = false;
 }
 
 static void flush(void)
 {
     send_plain("FLUSHALL", NULL, NULL);
     for (int i = 0; i < TENANTS; i++) {
-        forget_book(&m.books[i]);
+        forget_book(&kept.books[i]);
         forget_records(i);
-        m.tenant_scopes[i] = (struct scope){.exists = false};
+        kept.tenant_scopes[i] = (struct scope){.exists = false};
         for (int w = 0; w < WORKFLOWS; w++)
-            m.workflow_scopes[i][w] = (struct scope){.exists = false};
+            kept.workflow_scopes[i][w] = (struct scope){.exists = false};
     }
     for (int i = 0; i < NAMES; i++) {
-        m.calls[i].has_rates = false;
-        m.calls[i].is_leased[0] = m.calls[i].is_leased[1] = false;
+        kept.calls[i].has_rates = false;
+        kept.calls[i].is_leased[0] = kept.calls[i].is_leased[1] = false;
     }
     m.kinds[4]++;
 }
@@ -829,7 +395,7 @@ static void book_args(struct script_args *args, int tenant, const char *what, in
 static void mark(int tenant)
 {
     const struct expected expected = {.what = "mark", .count = 1, .numbers = {1}};
-    struct book *book = &m.books[tenant];
+    struct book *book = &kept.books[tenant];
     struct script_args args;
     int generation = ++book->ledger_generation;
 
@@ -865,7 +431,7 @@ static void write_field(int tenant, const char *field, const char *value)
     const struct expected expected = {.what = "write", .count = 1, .numbers = {1}};
     struct script_args args;
 
-    book_args(&args, tenant, "write", m.books[tenant].generation);
+    book_args(&args, tenant, "write", kept.books[tenant].generation);
     script_args_add(&args, field);
     script_args_add(&args, value);
     send_script(SCRIPT_BOOK, &args, &expected);
@@ -906,7 +472,7 @@ static int write_record(struct call *call)
     write_field(call->tenant, field, value);
     call->has_record = true;
     call->is_unknown = call->ledger == UNKNOWN;
-    m.books[call->tenant].live += call->ledger == SENT;
+    kept.books[call->tenant].live += call->ledger == SENT;
     return 1;
 }
 
@@ -914,7 +480,7 @@ static int write_record(struct call *call)
 static void publish(int tenant)
 {
     const struct expected expected = {.what = "publish", .count = 1, .numbers = {1}};
-    struct book *book = &m.books[tenant];
+    struct book *book = &kept.books[tenant];
     struct script_args args;
     int fields = 0;
     int first = m.day > 8 ? m.day - 8 : 0; /* current windows and some before */
@@ -925,11 +491,11 @@ static void publish(int tenant)
     for (int i = 0; i < NAMES; i++) {
         struct account *accounts[ACCOUNTS];
 
-        if (m.calls[i].number == 0 || m.calls[i].tenant != tenant)
+        if (kept.calls[i].number == 0 || kept.calls[i].tenant != tenant)
             continue;
-        accounts_of(&m.calls[i], accounts);
-        add_ledger(&m.calls[i], accounts);
-        fields += write_record(&m.calls[i]);
+        accounts_of(&kept.calls[i], accounts);
+        add_ledger(&kept.calls[i], accounts);
+        fields += write_record(&kept.calls[i]);
     }
     for (int day = 0; day <= m.day; day++) {
         if (day < first) { /* not asked for any more: left out */
@@ -955,8 +521,8 @@ static void publish(int tenant)
 static void pay_debts(int tenant)
 {
     for (int i = 0; i < NAMES; i++)
-        if (m.calls[i].number > 0 && m.calls[i].tenant == tenant && m.calls[i].owes)
-            settle(&m.calls[i], m.calls[i].owed);
+        if (kept.calls[i].number > 0 && kept.calls[i].tenant == tenant && kept.calls[i].owes)
+            settle(&kept.calls[i], kept.calls[i].owed);
 }
 
 /* --- what is kept, compared ------------------------------------------------------------------- */
@@ -980,12 +546,12 @@ static void check_account(int tenant, const char *scope, const char *window,
 static void check_ledger(int tenant)
 {
     struct account days[1], months[1];
-    const struct book *book = &m.books[tenant];
+    const struct book *book = &kept.books[tenant];
 
     days[0] = base_days[tenant][m.day];
     months[0] = base_months[tenant][m.day / 4];
     for (int i = 0; i < NAMES; i++) {
-        const struct call *call = &m.calls[i];
+        const struct call *call = &kept.calls[i];
         struct account ignored = {.exists = false};
         struct account *accounts[ACCOUNTS] = {&ignored, &ignored, &ignored};
 
@@ -1016,10 +582,10 @@ static void look_at_all(void)
 
     windows_of(m.day, &windows);
     for (int tenant = 0; tenant < TENANTS; tenant++) {
-        const struct book *book = &m.books[tenant];
+        const struct book *book = &kept.books[tenant];
 
         snprintf(key, sizeof(key), "{t:%s}:c:tenant", tenant_name(tenant));
-        snprintf(number, sizeof(number), "%d", m.tenant_scopes[tenant].leases);
+        snprintf(number, sizeof(number), "%d", kept.tenant_scopes[tenant].leases);
         assert_string_equal(look("ZCARD", key, NULL), number);
         if (!has_money(tenant) || book->state != BOOK_LIVE)
             continue;
@@ -1046,7 +612,7 @@ static void look_at_all(void)
 static void retire(struct call *call)
 {
     struct account *accounts[ACCOUNTS];
-    struct book *book = &m.books[call->tenant];
+    struct book *book = &kept.books[call->tenant];
     char name[ADMISSION_NAME_SIZE];
     char key[128];
 
@@ -1080,7 +646,7 @@ static void retire(struct call *call)
 
 static struct call *new_call(void)
 {
-    struct call *call = &m.calls[m.next % NAMES];
+    struct call *call = &kept.calls[m.next % NAMES];
 
     retire(call);
     *call = (struct call){.number = ++m.next,
@@ -1100,23 +666,23 @@ static struct call *any_call(void)
 {
     int recent = m.next < NAMES ? m.next : NAMES - 8;
 
-    return recent > 0 ? &m.calls[((uint64_t)m.next - 1 - draw((uint64_t)recent)) % NAMES] : NULL;
+    return recent > 0 ? &kept.calls[((uint64_t)m.next - 1 - draw((uint64_t)recent)) % NAMES] : NULL;
 }
 
 static void pass_time(void)
 {
-    m.now_us += (int64_t)draw(60000);
+    kept.now_us += (int64_t)draw(60000);
     if (draw(2000) == 0)
-        m.now_us += (int64_t)draw(40 * US_PER_S);
+        kept.now_us += (int64_t)draw(40 * US_PER_S);
     if (draw(3000) == 0)
-        m.now_us -= (int64_t)draw(3 * US_PER_S); /* the clock is set back */
+        kept.now_us -= (int64_t)draw(3 * US_PER_S); /* the clock is set back */
     if (draw(8000) == 0 && m.day + 1 < DAYS)
         m.day++;
 }
 
 static void rebuild_step(int tenant)
 {
-    struct book *book = &m.books[tenant];
+    struct book *book = &kept.books[tenant];
 
     if (!has_money(tenant))
         return;
@@ -1136,7 +702,7 @@ static void take_step(void)
     pass_time();
     if (what < 380 || !call) {
         call = new_call();
-        ask(call, m.books[call->tenant].ledger_generation);
+        ask(call, kept.books[call->tenant].ledger_generation);
     } else if (what < 560) {
         intent(call);
     } else if (what < 860) {
@@ -1147,8 +713,8 @@ static void take_step(void)
     } else if (what < 930 && (call->ledger == NONE || call->ledger == RESERVED)) {
         /* By name again: after a lost reply, or because it was refused.  The ledger's windows are
          * those of the first question. */
-        ask(call,
-            call->ledger == RESERVED ? call->generation : m.books[call->tenant].ledger_generation);
+        ask(call, call->ledger == RESERVED ? call->generation
+                                           : kept.books[call->tenant].ledger_generation);
     } else if (what < 970) {
         expire(call);
     } else if (what < 998) {
@@ -1201,18 +767,18 @@ static void setup_limits(void)
     const struct limit_set none = {-1, -1, -1, -1, -1, -1, -1, {-1, -1, -1}, false};
 
     for (int i = 0; i < TENANTS; i++)
-        m.limits[i] = (struct limits_of){none, none};
+        kept.limits[i] = (struct limits_of){none, none};
     for (int i = 0; i < 2; i++) {
-        m.limits[i].tenant.budget_nano[BUDGET_DAY] = INT64_C(60000000) * (i ? 5 : 2);
-        m.limits[i].tenant.budget_nano[BUDGET_MONTH] = INT64_C(60000000) * (i ? 14 : 6);
-        m.limits[i].workflow.budget_nano[BUDGET_DAY] = INT64_C(60000000) * (i ? 3 : 1);
+        kept.limits[i].tenant.budget_nano[BUDGET_DAY] = INT64_C(60000000) * (i ? 5 : 2);
+        kept.limits[i].tenant.budget_nano[BUDGET_MONTH] = INT64_C(60000000) * (i ? 14 : 6);
+        kept.limits[i].workflow.budget_nano[BUDGET_DAY] = INT64_C(60000000) * (i ? 3 : 1);
     }
     for (int i = 0; i < TENANTS; i += 2) {
-        m.limits[i].tenant.requests_per_minute = i ? 1000 : 121;
-        m.limits[i].tenant.tokens_per_minute = i ? 9001 : 30000;
-        m.limits[i].tenant.max_concurrency = i ? 60 : 40;
-        m.limits[i].workflow.max_concurrency = i ? 26 : 24;
-        m.limits[i].workflow.tokens_per_minute = i ? 6000 : 20001;
+        kept.limits[i].tenant.requests_per_minute = i ? 1000 : 121;
+        kept.limits[i].tenant.tokens_per_minute = i ? 9001 : 30000;
+        kept.limits[i].tenant.max_concurrency = i ? 60 : 40;
+        kept.limits[i].workflow.max_concurrency = i ? 26 : 24;
+        kept.limits[i].workflow.tokens_per_minute = i ? 6000 : 20001;
     }
 }
 
@@ -1228,7 +794,7 @@ static void test_a_plain_model_and_the_scripts_agree_after_every_step(void **sta
 
     m.random = (seed_text ? (uint64_t)strtoull(seed_text, NULL, 10) : (uint64_t)clock_now_us()) | 1;
     printf("seed %" PRIu64 ", %d steps\n", m.random, steps);
-    m.now_us = INT64_C(1763730000000000);
+    kept.now_us = INT64_C(1763730000000000);
     m.base = event_base_new();
     m.redis = redis_new(m.base, &options, &err);
     assert_non_null(m.redis);
