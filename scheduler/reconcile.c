@@ -375,6 +375,17 @@ static void on_nothing(enum book_outcome outcome, void *arg)
     (void)outcome, (void)arg;
 }
 
+static void make_anew(struct reconcile *reconcile, const struct visit *visit,
+                      enum book_reason reason)
+{
+    struct scheduler *scheduler = reconcile->task->scheduler;
+
+    book_forget(scheduler->budget_redis, visit->tenant, visit->generation, on_nothing, NULL);
+    book_rebuild_want(scheduler->books, visit->tenant, visit->generation, reason);
+}
+
+/* For up to a second after a budget was set, processes that have not heard of it make calls without
+ * reservations: those that the first sum missed make another one needed, and are no drift. */
 static void check(struct reconcile *reconcile, const struct visit *visit)
 {
     struct scheduler *scheduler = reconcile->task->scheduler;
@@ -386,15 +397,19 @@ static void check(struct reconcile *reconcile, const struct visit *visit)
     if (!ledger || strcmp(ledger->generation, visit->generation) != 0)
         return;
     off = compare_book(visit, ledger);
+    if (off > 0 && ledger->has_late) {
+        make_anew(reconcile, visit, BOOK_STALE);
+        return;
+    }
     if (remember(reconcile, visit, off) && off > 0) {
         log_error(&(struct log_context){.component = "reconcile", .tenant = visit->tenant},
                   "the book differs from the ledger by %lld nano-dollars: it is made anew",
                   (long long)off);
         metric_add(&drift, NULL, off);
-        book_forget(scheduler->budget_redis, visit->tenant, visit->generation, on_nothing, NULL);
-        book_rebuild_want(scheduler->books, visit->tenant, visit->generation, BOOK_DRIFT);
-        return;
+        make_anew(reconcile, visit, BOOK_DRIFT);
     }
+    if (off > 0)
+        return;
     for (size_t i = 0; i < visit->account_count && count < PAST_MAX; i++)
         if (ledger_book_is_past(ledger, visit->accounts[i].text))
             past[count++] = visit->accounts[i].text;

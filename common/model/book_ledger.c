@@ -125,7 +125,7 @@ static bool begin_book(struct ledger *ledger, const struct book_row *row)
         return false;
     ledger->books = more;
     book = &ledger->books[ledger->count];
-    *book = (struct ledger_book){.by_account = map_new(ACCOUNTS_MAX)};
+    *book = (struct ledger_book){.by_account = map_new(ACCOUNTS_MAX), .has_late = row->has_late};
     if (!book->by_account)
         return false;
     ledger->count++;

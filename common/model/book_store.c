@@ -77,11 +77,11 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
     SQL(                                                                                        \
     "reach AS MATERIALIZED ("                                                                   \
     "    SELECT a.tenant, n.has_key, n.has_workflow, n.has_user, n.has_model, n.has_total,"     \
-    "           coalesce(b.generation, 0) AS book, w.day - 1 AS recent,"                        \
+    "           coalesce(b.generation, 0) AS book, b.bumped_at, w.day - 1 AS recent,"                        \
     "           CASE WHEN n.has_month OR n.has_total"                                           \
     "                THEN date_trunc('month', w.day - 1)::date ELSE w.day - 1 END AS since"     \
     "    FROM unnest($1::text[]) AS a(tenant)"                                                  \
-    "    LEFT JOIN LATERAL (SELECT generation FROM budget_books"                                \
+    "    LEFT JOIN LATERAL (SELECT generation, bumped_at FROM budget_books"                                \
     "                       WHERE budget_books.tenant = a.tenant) AS b ON true"                 \
     "    CROSS JOIN LATERAL ("                                                                  \
     "        SELECT max(d.document ->> 'time_zone') FILTER (WHERE d.is_own) AS zone,"           \
@@ -170,7 +170,10 @@ PG_STATEMENT(book_sum_statement,
     "WITH " SQL_REACH ", " SQL_MONEY ", " SQL_OPEN " "
     "SELECT 0, r.tenant, (SELECT generation FROM budget_binding), r.book, r.recent::text,"
     "       NULL::text, NULL::text, NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8,"
-    "       NULL::uuid, NULL::int4, NULL::int4, NULL::bool, NULL::timestamptz, NULL::int8 "
+    "       NULL::uuid, NULL::int4, NULL::int4,"
+    "       EXISTS (SELECT FROM calls c WHERE c.tenant = r.tenant AND c.budget_generation IS NULL"
+    "                 AND c.started_at BETWEEN r.bumped_at AND r.bumped_at + interval '5 s'),"
+    "       NULL::timestamptz, NULL::int8 "
     "FROM reach r "
     "UNION ALL "
     "SELECT 1, tenant, NULL, NULL, NULL, day::text, key_id, workflow, end_user, model,"
@@ -198,7 +201,7 @@ enum sum_column {
     COLUMN_JOB,
     COLUMN_RUN,
     COLUMN_CALL,
-    COLUMN_IS_UNKNOWN,
+    COLUMN_FLAG,
     COLUMN_STARTED,
     COLUMN_TOKEN,
 };
@@ -232,7 +235,8 @@ void book_row_read(const struct pg_result *result, int row, struct book_row *out
         .job = pg_get_uuid(result, row, COLUMN_JOB),
         .run = (int)pg_get_int(result, row, COLUMN_RUN),
         .call = (int)pg_get_int(result, row, COLUMN_CALL),
-        .is_unknown = pg_get_bool(result, row, COLUMN_IS_UNKNOWN),
+        .is_unknown = pg_get_bool(result, row, COLUMN_FLAG),
+        .has_late = pg_get_bool(result, row, COLUMN_FLAG),
         .started_us = pg_get_time(result, row, COLUMN_STARTED),
         .run_token = pg_get_int(result, row, COLUMN_TOKEN),
     };

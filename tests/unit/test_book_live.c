@@ -23,6 +23,7 @@
 #include "common/model/book_store.h"
 #include "common/model/budget_alert_store.h"
 #include "common/model/call_resolve_store.h"
+#include "common/model/call_store.h"
 #include "common/model/limit_cache.h"
 #include "scheduler/reconcile.h"
 #include "tests/unit/redis_fixture.h"
@@ -35,6 +36,7 @@ enum { TEXT_SIZE = 512, TENANTS = 1000, ROWS_EACH = 100 };
 
 static struct redis_fixture *server;
 static struct redis *side; /* for looking on and meddling */
+static struct call_store *calls;
 
 /* What one process has. */
 struct process {
@@ -225,7 +227,7 @@ static enum admission_outcome ask(struct process *process, struct call *call)
     return call->answer.outcome;
 }
 
-/* The intent: only under the generation that the reservation was made in. */
+/* An intent as the statement of call_store makes it, for transactions left open. */
 #define INTENT                                                                                   \
     "WITH binding AS (SELECT generation FROM budget_binding FOR SHARE),"                         \
     "     book AS (SELECT generation FROM budget_books WHERE tenant = 'acme' FOR SHARE) "        \
@@ -241,10 +243,46 @@ static enum admission_outcome ask(struct process *process, struct call *call)
     hex((call)->job), (long long)(call)->amount, (long long)(call)->amount, (call)->day, \
         (call)->generation, (call)->generation
 
+struct intended {
+    bool is_told;
+    enum intent_outcome outcome;
+};
+
+static void on_intended(enum intent_outcome outcome, void *arg)
+{
+    *(struct intended *)arg = (struct intended){.is_told = true, .outcome = outcome};
+}
+
+static enum intent_outcome try_intent(const struct call *call)
+{
+    struct intended intended = {.is_told = false};
+    struct call_intent intent = {
+        .job = call->job,
+        .run_token = call->token,
+        .call = 1,
+        .lease_s = 60,
+        .event_seq = 1,
+        .tenant = "acme",
+        .key_id = "k1",
+        .workflow = "nightly",
+        .route = "fast",
+        .provider = "p",
+        .model = "m",
+        .price = {1, 1, 1},
+        .reserved_nano = call->amount,
+        .budget_day = call->day,
+        .budget_windows = "t",
+        .budget_generation = *call->generation ? call->generation : NULL,
+    };
+
+    assert_true(call_intent(calls, &intent, on_intended, &intended));
+    await_flag(&intended.is_told);
+    return intended.outcome;
+}
+
 static bool intent(const struct call *call)
 {
-    sql_run(INTENT, INTENT_OF(call));
-    return sql_number("SELECT count(*) FROM calls WHERE job = '%s'", hex(call->job)) == 1;
+    return try_intent(call) == INTENT_GO;
 }
 
 static void tell(struct process *process, const struct call *call, enum admission_end end,
@@ -403,12 +441,15 @@ static int set_up(void **state)
     flush();
     process_start(&one, 0);
     put_limits("acme", ONE_DOLLAR_A_DAY);
+    calls = call_store_new(fixture_pg[1]);
+    assert_non_null(calls);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
+    call_store_free(calls);
     process_stop(&two);
     process_stop(&one);
     return 0;
@@ -440,7 +481,8 @@ static void test_reserved_flushed_rebuilt_then_sent_is_refused(void **state)
     assert_int_equal(reserve(&one, &late), ADMISSION_GO);
     flush();
     rebuild(&one);
-    assert_false(intent(&late)); /* its reservation is gone, and so may not be sent */
+    assert_int_equal(try_intent(&late), INTENT_STALE_BOOK); /* its reservation is gone */
+    assert_int_equal(sql_number("SELECT count(*) FROM calls"), 0);
     assert_day("0 0 0");
     tell(&one, &late, ADMISSION_UNDONE, 0);
     await_settled(&one);
@@ -820,6 +862,31 @@ static void test_drift_is_found_counted_and_mended(void **state)
     scheduler_stop();
 }
 
+static void test_call_that_had_not_heard_of_the_new_budget_is_summed_later(void **state)
+{
+    struct call call = running_call(10 * CENT), late = running_call(20 * CENT);
+    int64_t before;
+
+    (void)state;
+    scheduler_start();
+    before = metric_value("nightshift_budget_drift_nano_total");
+    assert_int_equal(reserve(&one, &call), ADMISSION_GO);
+    assert_true(intent(&call));
+    settle(&one, &call, 4 * CENT);
+    late = (struct call){.job = late.job, .token = late.token, .amount = late.amount};
+    snprintf(late.day, sizeof(late.day), "%s", call.day);
+    assert_true(intent(&late)); /* without a generation */
+    settle(&one, &late, 20 * CENT);
+    assert_day("40000000 0 0");
+    reconcile();
+    await_no_wants(&one);
+    assert_day("240000000 0 0");
+    assert_book_is_ledger("acme");
+    reconcile();
+    assert_int_equal(metric_value("nightshift_budget_drift_nano_total"), before);
+    scheduler_stop();
+}
+
 static void test_lost_book_is_noticed_without_a_job(void **state)
 {
     struct call call = running_call(10 * CENT);
@@ -1083,6 +1150,7 @@ int main(void)
         TEST(test_dead_reservations_become_what_the_ledger_says),
         TEST(test_unknown_call_that_was_resolved_behind_redis_is_moved),
         TEST(test_drift_is_found_counted_and_mended),
+        TEST(test_call_that_had_not_heard_of_the_new_budget_is_summed_later),
         TEST(test_lost_book_is_noticed_without_a_job),
         TEST(test_rescue_tells_redis_at_once),
         TEST(test_unknown_call_is_resolved_once_by_cost_or_usage),

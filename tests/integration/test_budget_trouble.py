@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ceilings through trouble: Redis flushed, killed, an old copy; what the provider was asked for never passes
+the ceiling, and at rest Redis, the ledger and the provider's log agree to the nano-dollar."""
+
+import re
+import time
+import uuid
+from decimal import Decimal
+
+import httpx
+import pytest
+import redis
+from standardwebhooks.webhooks import Webhook
+
+from conftest import running, tenant_key
+from testenv.api import chat
+from testenv.ledger import cost_nano
+from testenv.stack import Stack
+from testenv.wait import wait_until
+
+TOKENS = 20
+
+
+@pytest.fixture(scope="module")
+def stack():
+    yield from running(Stack(workers=2))
+
+
+@pytest.fixture(autouse=True)
+def all_alive(stack):
+    yield
+    for name in ("redis", "worker-1", "worker-2"):
+        if stack.state(name) != "running":
+            stack.restart(name)
+
+
+def usd(nano):
+    return f"{Decimal(nano) / 10**9:.9f}"
+
+
+def nano(text):
+    return int(Decimal(text) * 10**9)
+
+
+class Spender:
+    """A tenant with a total budget, and what Redis, the ledger and the provider know of its money."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.name = f"b-{uuid.uuid4().hex[:12]}"
+        made, key = tenant_key(stack.admin(), self.name)
+        self.secret = made["webhook_secret"]
+        self.api = stack.api(key=key)
+        self.one = 0  # what a call costs
+        self.request = {**chat(tokens=TOKENS, rate=100, model="single"), "max_tokens": TOKENS}
+
+    def limit(self, ceiling, **more):
+        answer = self.stack.admin().client.put(f"/admin/v1/tenants/{self.name}/limits",
+                                               json={"budget_usd": {"total": usd(ceiling)}, **more})
+        assert answer.status_code == 200, answer.text
+
+    def price(self):
+        """What one call costs, learned from one that ran before there was a budget."""
+        self.api.run(self.request)
+        (call,) = self.stack.simulator.calls(self.request)
+        self.one = cost_nano(call["prompt_tokens"], call["output_tokens"])
+        return self.one
+
+    def submit(self, count):
+        answers, last = self.api.bulk([{"request": self.request}] * count)
+        assert last["accepted"] == count, last
+        return [answer["id"] for answer in answers]
+
+    def asked(self):
+        """The sum of what the provider was asked for, by its own log: at full price from the first moment on."""
+        return len(self.stack.simulator.calls(self.request)) * self.one
+
+    def ledger(self):
+        """(settled, still booked) of all calls."""
+        row = self.stack.sql.one("SELECT coalesce(sum(cost_nano) FILTER (WHERE state = 'settled'), 0)::bigint AS spent,"
+                                 " coalesce(sum(cost_nano) FILTER (WHERE state <> 'settled'), 0)::bigint AS booked"
+                                 " FROM calls WHERE tenant = %s", self.name)
+        return row["spent"], row["booked"]
+
+    def book(self):
+        """(spent, reserved, unknown) of the total, as Redis has it; None while it is not current."""
+        client = redis.Redis.from_url(self.stack.environment["REDIS_URL"], decode_responses=True)
+        fields = client.hgetall(f"{{t:{self.name}}}:book")
+        client.close()
+        current = self.stack.sql.value("SELECT b.generation || '.' || k.generation FROM budget_binding b,"
+                                       " budget_books k WHERE k.tenant = %s", self.name)
+        if fields.get("gen") != current:
+            return None
+        return tuple(int(word) for word in fields.get("a:tenant|t", "0 0 0").split())
+
+    def unknown_calls(self):
+        return self.stack.sql.value("SELECT count(*) FROM calls WHERE tenant = %s AND state = 'unknown'", self.name)
+
+    def is_at_rest(self):
+        """Nothing runs, and what waits has been refused since."""
+        running_now = self.stack.sql.value("SELECT count(*) FROM runs WHERE tenant = %s", self.name)
+        waiting = self.stack.sql.value("SELECT count(*) FROM queue WHERE tenant = %s", self.name)
+        refused = self.stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s AND reason = 'budget'"
+                                       " AND until > now() + interval '1 s'", self.name)
+        return not running_now and (not waiting or refused)
+
+    def await_agreement(self, timeout_s=40):
+        """At rest, all three say the same (of a call nobody knows of, the provider may); what is booked in all."""
+        def same():
+            spent, booked = self.ledger()
+            return (self.is_at_rest() and self.book() == (spent, 0, booked) and
+                    spent <= self.asked() <= spent + self.unknown_calls() * self.one)
+        wait_until(same, timeout_s, f"agreement; ledger {self.ledger()}, book {self.book()}, log {self.asked()}")
+        return sum(self.ledger())
+
+
+def metric(stack, name):
+    """The sum over all daemons."""
+    total = 0
+    for url in stack.environment["METRICS_URLS"].split(","):
+        text = httpx.get(url, trust_env=False, timeout=10).text
+        total += sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", text, re.M))
+    return total
+
+
+def spend_through(stack, trouble, jobs=150, share=3):
+    """Jobs against a ceiling that fits a third of them, with trouble on the way; then the rest.  The spender."""
+    spender = Spender(stack)
+    price = spender.price()
+    ceiling = price * jobs // share
+    spender.limit(ceiling)
+    time.sleep(1)  # a limit counts within a second or two
+    rebuilds = metric(stack, "nightshift_budget_rebuilds_total")
+    ids = spender.submit(jobs)
+    for step in range(2):
+        target = ceiling * (step + 1) // 4
+        wait_until(lambda: spender.asked() >= target or spender.is_at_rest(), 60, "some spending")
+        trouble()
+        for _ in range(20):
+            assert spender.asked() <= ceiling
+            time.sleep(0.05)
+    wait_until(spender.is_at_rest, 60, "the ceiling")
+    booked = spender.await_agreement()
+    assert spender.asked() <= booked <= ceiling
+    assert booked >= ceiling // 2, "hardly anything was spent"
+    assert metric(stack, "nightshift_budget_rebuilds_total") >= rebuilds + 2, "there was no trouble"
+    spender.limit(price * (jobs + 20) * 4)
+    for job in ids:
+        assert spender.api.ended(job, timeout_s=120)["state"] == "succeeded"
+    spender.await_agreement()
+    assert spender.ledger()[0] == price * (jobs + 1)
+    assert metric(stack, "nightshift_budget_drift_nano_total") == 0
+    assert metric(stack, "nightshift_reservation_overruns_total") == 0
+    return spender
+
+
+def flush(stack):
+    client = redis.Redis.from_url(stack.environment["REDIS_URL"])
+    client.flushall()
+    client.close()
+
+
+def test_ceiling_holds_through_flushes(stack):
+    assert spend_through(stack, lambda: flush(stack)).unknown_calls() == 0
+
+
+def test_ceiling_holds_through_a_killed_redis(stack):
+    def trouble():
+        stack.kill("redis")
+        time.sleep(0.5)
+        stack.restart("redis")
+    spend_through(stack, trouble)
+
+
+def test_ceiling_holds_over_an_old_copy_of_redis(stack):
+    """The copy is from before most of the spending: believed, it would let all of that be spent again."""
+    client = redis.Redis.from_url(stack.environment["REDIS_URL"])
+    client.save()
+    client.close()
+
+    def trouble():
+        stack.kill("redis")
+        stack.restart("redis")
+    spend_through(stack, trouble)
+
+
+def test_ceiling_holds_through_killed_workers_and_flushes(stack):
+    """What the dead were doing stays booked in full, and only that."""
+    def trouble():
+        stack.kill("worker-1")
+        flush(stack)
+        stack.restart("worker-1")
+    spender = spend_through(stack, trouble)
+    spent, booked = spender.ledger()
+    assert booked == stack.sql.value("SELECT coalesce(sum(reserved_nano), 0)::bigint FROM calls WHERE tenant = %s"
+                                     " AND state = 'unknown'", spender.name)
+    assert spent + booked >= spender.asked()
+
+
+def test_unknown_call_is_resolved_and_the_money_is_free_again(stack):
+    spender = Spender(stack)
+    request = {**chat(tokens=10, after=3, hold=spender.name, model="single"), "max_tokens": 10}
+    spender.limit(10**8)
+    time.sleep(1)
+    job = spender.api.submit(request)["id"]
+    wait_until(lambda: stack.simulator.holding(spender.name), 20, "the call")
+    for name in ("worker-1", "worker-2"):
+        stack.kill(name)
+    row = wait_until(lambda: next((row for row in stack.sql.calls(job) if row["state"] == "unknown"), None), 20)
+    reserved = row["reserved_nano"]
+    assert reserved > 0
+    wait_until(lambda: spender.book() == (0, 0, reserved), 30, spender.book)
+    spender.api.cancel(job)
+    stack.simulator.release(spender.name)
+    call = f"call_{job[4:]}_{row['call']}"
+    admin = stack.admin()
+    assert admin.client.post(f"/admin/v1/calls/{call}/resolve", json={}).status_code == 400
+    assert admin.client.post(f"/admin/v1/calls/{call}9/resolve", json={"cost_usd": "1"}).status_code == 404
+    usage = {"input_tokens": 10, "output_tokens": 3}
+    found = admin.post_json(f"/admin/v1/calls/{call}/resolve", {"usage": usage})
+    assert found["state"] == "settled" and nano(found["cost_usd"]) == cost_nano(10, 3)
+    wait_until(lambda: spender.book() == (cost_nano(10, 3), 0, 0), 10, spender.book)
+    again = admin.client.post(f"/admin/v1/calls/{call}/resolve", json={"cost_usd": "1"})
+    assert again.status_code == 409, again.text
+    assert spender.api.job(job)["cost_usd"] == usd(cost_nano(10, 3))
+    audit = stack.sql.one("SELECT * FROM audit WHERE action = 'call.resolve' AND object = %s", f"call:{call[5:]}")
+    assert audit["actor"]
+    assert spender.api.client.post(f"/admin/v1/calls/{call}/resolve", json={"cost_usd": "1"}).status_code == 403
+
+
+def test_thresholds_are_told_once_and_signed(stack):
+    spender = Spender(stack)
+    price = spender.price()
+    hook = spender.name
+    endpoint = stack.admin().post_json(f"/admin/v1/tenants/{spender.name}/endpoints",
+                                       {"url": stack.simulator.hook_url(hook), "events": ["budget.threshold"]}, 201)
+    spender.limit(price * 50)
+    time.sleep(1)
+    ids = spender.submit(80)
+    wait_until(lambda: len(stack.simulator.deliveries(hook)) >= 2, 60, "two thresholds")
+    wait_until(spender.is_at_rest, 60, "the ceiling")
+    told = wait_until(lambda: (lambda all_: all_ if len(all_) >= 3 else None)(stack.simulator.deliveries(hook)),
+                      30, "all thresholds")
+    bodies = [Webhook(endpoint["secret"]).verify(entry["body"], {name.lower(): value for name, value
+                                                                 in entry["headers"].items()}) for entry in told]
+    data = sorted((body["data"] for body in bodies), key=lambda one: one["threshold_percent"])
+    assert [one["threshold_percent"] for one in data] == [50, 80, 100]
+    assert {body["type"] for body in bodies} == {"budget.threshold"}
+    for one in data:
+        assert (one["scope"], one["window"], one["resets_at"]) == ("tenant", "total", None)
+        assert nano(one["limit_usd"]) == price * 50
+        assert nano(one["spent_usd"]) + nano(one["unknown_usd"]) >= price * 50 * min(one["threshold_percent"], 80) // 100
+    assert len(ids) == 80
