@@ -2,6 +2,7 @@
 """What GET budget says, whether a job fits, and submits under the policy to fail."""
 
 import json
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
@@ -124,6 +125,30 @@ def test_under_the_policy_to_fail_a_submit_over_the_ceiling_is_refused(stack, ad
     assert answers[0]["error"]["code"] == "budget_exceeded" and summary["rejected"] == 1
     limit(stack, admin, tenant, {"budget_usd": {window: str(worst)}})
     assert tenant.client.post("/v1/jobs", json=later()).status_code == 202
+
+
+def test_a_job_over_the_ceiling_waits_and_runs_when_it_is_raised(stack, admin, tenant):
+    def request():
+        return chat(model="single", tokens=40)
+
+    worst = Decimal(tenant.post_json("/v1/jobs", later(request=request()), 202)["max_cost_usd"])
+    limit(stack, admin, tenant, {"budget_usd": {"total": str(worst + Decimal("0.000001"))}})
+    done = tenant.run(request())
+    assert done["state"] == "succeeded" and Decimal(done["cost_usd"]) > Decimal("0.000001")
+    job = tenant.submit(request())["id"]
+
+    def waits():
+        now = tenant.job(job)
+        return now if (now["waiting"] or {}).get("reason") == "budget" else None
+
+    waiting = wait_until(waits, 10, "the job to wait for its budget")
+    assert "budget_usd.total" in waiting["waiting"]["detail"] and waiting["fits_now"] is False
+    assert budget_of(admin, tenant)["tenant", "total"]["spent_usd"] == Decimal(done["cost_usd"])
+    raised = datetime.now(timezone.utc)
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"budget_usd": {"total": "5"}})
+    ended = tenant.ended(job, 10)
+    assert ended["state"] == "succeeded"
+    assert (datetime.fromisoformat(ended["calls"][0]["started_at"]) - raised).total_seconds() < 2.5
 
 
 def test_budgets_of_others_are_not_shown(stack, admin, tenant):

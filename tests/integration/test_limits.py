@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import uuid
+from datetime import datetime, timezone
 
 import pytest
 
@@ -169,8 +170,11 @@ def test_a_job_waits_at_zero_and_runs_soon_after_the_limit_is_lifted(stack, admi
     job = tenant.submit(chat(model="single"))["id"]
     waiting = wait_until(lambda: (tenant.job(job)["waiting"] or {}).get("reason") == reason, 10, "the gate to close")
     assert waiting
+    lifted = datetime.now(timezone.utc)
     put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {})
-    assert tenant.ended(job, 8)["state"] == "succeeded"
+    ended = tenant.ended(job, 10)
+    assert ended["state"] == "succeeded"
+    assert (datetime.fromisoformat(ended["calls"][0]["started_at"]) - lifted).total_seconds() < 2.5
 
 
 # --- intake ---------------------------------------------------------------------------------------
