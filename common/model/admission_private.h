@@ -28,6 +28,7 @@ struct admission {
     struct settle_list waiting; /* settlements to be said (again) at the next tick */
     struct settle_list sent;
     size_t settle_count; /* of both lists */
+    bool is_refused;     /* the last one got an error, or nothing */
     struct map *undoing; /* those that take back, by kind and name */
     struct event *tick;
 };

@@ -18,7 +18,9 @@
 
 enum {
     TICK_MS = 50,
-    TICK_SENDS_MAX = 1000, /* said again in one tick, so that a return of Redis is no flood */
+    AGAIN_MS = 100,
+    TICK_SENDS_MAX = 200, /* said again in one tick: a Redis that returns or rebuilds has to work */
+    FAILURES_MAX = 3,     /* of the script itself, which more tries do not mend */
     KEY_SIZE = ADMISSION_NAME_SIZE + 1,
     ANSWER_REBUILDING = 1,
     ANSWER_OVERRUN = 2,
@@ -44,6 +46,8 @@ struct settle {
     struct script_args args;
     bool is_whole;
     bool is_undo;
+    int failures;
+    int64_t due_us;     /* monotonic, in waiting */
     char key[KEY_SIZE]; /* in undoing */
 };
 
@@ -63,12 +67,19 @@ static void keep(struct settle *settle)
 {
     struct admission *admission = settle->admission;
 
-    TAILQ_INSERT_TAIL(&admission->waiting, settle, link);
+    settle->due_us = clock_monotonic_us() + AGAIN_MS * US_PER_MS;
+    TAILQ_INSERT_TAIL(&admission->waiting, settle, link); /* hence in order of due_us */
     if (!event_pending(admission->tick, EV_TIMEOUT, NULL))
         event_add(admission->tick, &(struct timeval){.tv_usec = TICK_MS * US_PER_MS});
 }
 
 static void send_settle(struct settle *settle);
+
+/* The script failed: not READONLY, LOADING and the like, which pass. */
+static bool is_failure(const struct redis_reply *reply)
+{
+    return reply->kind == REDIS_ERROR && strncmp(reply->text, "ERR ", 4) == 0;
+}
 
 static void on_answer(const struct redis_reply *reply, void *arg)
 {
@@ -86,6 +97,7 @@ static void on_answer(const struct redis_reply *reply, void *arg)
     }
     settle->is_whole = false;
     if (reply->kind == REDIS_INT && reply->number != ANSWER_REBUILDING) {
+        settle->admission->is_refused = false;
         if (reply->number == ANSWER_OVERRUN) {
             metric_add(&overruns, NULL, 1);
             log_error(&about, "a call cost more than was reserved: %s",
@@ -94,8 +106,13 @@ static void on_answer(const struct redis_reply *reply, void *arg)
         settle_free(settle);
         return;
     }
-    if (reply->kind == REDIS_ERROR)
-        log_debug(&about, "settling waits: %s", reply->text);
+    settle->admission->is_refused = reply->kind != REDIS_INT && !is_failure(reply);
+    if (is_failure(reply) && ++settle->failures >= FAILURES_MAX) {
+        log_error(&about, "a settlement failed: %s", reply->text);
+        metric_add(&dropped, NULL, 1);
+        settle_free(settle);
+        return;
+    }
     keep(settle);
 }
 
@@ -110,12 +127,13 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct admission *admission = arg;
     struct settle *settle;
-    int sent = 0;
+    int64_t now_us = clock_monotonic_us();
+    int left = admission->is_refused ? 1 : TICK_SENDS_MAX; /* one finds out for all */
 
     (void)fd;
     (void)what;
-    while (redis_is_ready(admission->redis) && sent++ < TICK_SENDS_MAX &&
-           (settle = TAILQ_FIRST(&admission->waiting)) != NULL) {
+    while (redis_is_ready(admission->redis) && left-- > 0 &&
+           (settle = TAILQ_FIRST(&admission->waiting)) != NULL && settle->due_us <= now_us) {
         TAILQ_REMOVE(&admission->waiting, settle, link);
         send_settle(settle);
     }
@@ -184,8 +202,8 @@ static bool start(struct admission *admission, const struct settle *like)
     if (settle->is_undo && (map_get(admission->undoing, settle->key, strlen(settle->key)) ||
                             !map_put(admission->undoing, settle->key, strlen(settle->key), settle)))
         settle->is_undo = false; /* the first one stands for both */
-    /* While older ones wait it lines up behind them. */
-    if (TAILQ_EMPTY(&admission->waiting) && redis_is_ready(admission->redis))
+    /* Older ones may wait (for a rebuild): by name, their order does not matter. */
+    if (!admission->is_refused && redis_is_ready(admission->redis))
         send_settle(settle);
     else
         keep(settle);

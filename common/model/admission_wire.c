@@ -102,6 +102,12 @@ static void add_scope(struct script_args *args, const char *text, bool is_shadow
     script_args_add_number(args, leases);
 }
 
+/* A double holds it, and it is over every ceiling. */
+static int64_t bounded(int64_t nano)
+{
+    return nano < 0 ? 0 : nano > MONEY_MAX_NANO ? MONEY_MAX_NANO + 1 : nano;
+}
+
 static void add_head(struct script_args *args, char kind, const char *owner,
                      const struct admission_request *request, const char *generation,
                      bool is_enforced)
@@ -113,9 +119,9 @@ static void add_head(struct script_args *args, char kind, const char *owner,
     script_args_add(args, name);
     script_args_add_number(args, (request->lease_s > 0 ? request->lease_s : WIRE_LEASE_DEFAULT_S) *
                                      INT64_C(1000));
-    script_args_add_number(args, request->tokens);
+    script_args_add_number(args, request->tokens > 0 ? request->tokens : 0);
     script_args_add(args, generation);
-    script_args_add_number(args, request->amount_nano);
+    script_args_add_number(args, bounded(request->amount_nano));
     script_args_add_number(args, request->run_token);
     script_args_add(args, is_enforced ? "1" : "0");
 }
@@ -238,7 +244,7 @@ void wire_settle(char kind, const char *owner, const char *name, enum admission_
     script_args_add_prefix(args, kind, owner);
     script_args_add(args, name);
     script_args_add(args, ends[end]);
-    script_args_add_number(args, cost_nano);
+    script_args_add_number(args, bounded(cost_nano));
     script_args_add_number(args, tokens);
     script_args_add_number(args, parts);
 }

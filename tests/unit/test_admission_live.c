@@ -145,6 +145,7 @@ static void test_money_is_exact_up_to_nine_million_dollars(void **state)
     assert_string_equal(world_account(world, DAY), "0 9000000000000000 0");
     world_settle(world, 1, ADMISSION_SETTLED, INT64_C(8999999999999997), -1, ADMISSION_HOLDS_MONEY);
     assert_string_equal(world_account(world, DAY), "8999999999999997 1 0");
+    assert_int_equal(world_ask_money(world, 3, INT64_MAX, limit), ADMISSION_NEVER);
     world_free(world);
 }
 
@@ -485,6 +486,20 @@ static void test_flushed_scripts_are_sent_again_at_once(void **state)
     world_free(world);
 }
 
+/* What somebody wrote into the book by hand is no reason to say the same for ever. */
+static void test_a_record_that_cannot_be_read_is_left_to_reconciliation(void **state)
+{
+    struct world *world = world_new();
+    (void)state;
+
+    world_open_book(world);
+    assert_int_equal(world_ask_money(world, 1, 10, 1000), ADMISSION_GO);
+    world_command(world, "HSET {t:acme}:book r:00000000000070008000000000000001:1:1 nonsense");
+    world_settle(world, 1, ADMISSION_SETTLED, 9, -1, ADMISSION_HOLDS_MONEY);
+    assert_string_equal(world_account(world, DAY), "0 10 0");
+    world_free(world);
+}
+
 /* A full Redis takes nothing new, but what frees it is taken. */
 static void test_a_full_redis_is_away_and_still_settles(void **state)
 {
@@ -694,6 +709,7 @@ int main(void)
         cmocka_unit_test(test_half_a_book_is_not_published),
         cmocka_unit_test(test_a_book_can_be_read_asked_and_pruned),
         cmocka_unit_test(test_flushed_scripts_are_sent_again_at_once),
+        cmocka_unit_test(test_a_record_that_cannot_be_read_is_left_to_reconciliation),
         cmocka_unit_test(test_a_full_redis_is_away_and_still_settles),
         cmocka_unit_test(test_a_replica_is_away_and_settlements_wait_for_a_master),
         cmocka_unit_test(test_a_dead_redis_is_away_for_money_and_local_for_rates),
