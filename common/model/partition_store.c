@@ -20,7 +20,8 @@ PG_STATEMENT(partition_old_days_statement,
 
 PG_STATEMENT(partition_drop_statement, "SELECT partitions_drop(date '1970-01-01' + $1::int4)");
 
-/* By the indexes idempotency_age and deliveries_pkey; unreadable tickets are few. */
+/* By the indexes idempotency_age, deliveries_pkey and budget_alerts_age; unreadable tickets are
+ * few. An alert is kept while its window may last, that of a total for ever: it is told once. */
 PG_STATEMENT(partition_sweep_statement,
     "WITH keys AS ("
     "    DELETE FROM idempotency"
@@ -47,9 +48,18 @@ PG_STATEMENT(partition_sweep_statement,
     "        ORDER BY id"
     "        LIMIT $2::int4))"
     "    RETURNING 1"
+    "), alerts AS ("
+    "    DELETE FROM budget_alerts"
+    "    WHERE ctid = ANY (ARRAY("
+    "        SELECT ctid FROM budget_alerts"
+    "        WHERE created_at < now() - greatest($1::int4, 62) * interval '1 day'"
+    "          AND window_id <> 't'"
+    "        ORDER BY created_at"
+    "        LIMIT $2::int4))"
+    "    RETURNING 1"
     ") "
     "SELECT greatest((SELECT count(*) FROM keys), (SELECT count(*) FROM tickets),"
-    "                (SELECT count(*) FROM webhooks))");
+    "                (SELECT count(*) FROM webhooks), (SELECT count(*) FROM alerts))");
 
 void partition_ensure(struct pg *pg, int64_t epoch, pg_done_fn *done, void *arg)
 {

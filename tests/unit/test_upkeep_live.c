@@ -208,6 +208,20 @@ static void test_what_is_in_no_partition_goes_when_it_is_old(void **state)
     assert_int_equal(sql_number("SELECT count(*) FROM deliveries"), 2);
 }
 
+static void test_alerts_of_budgets_stay_as_long_as_their_window(void **state)
+{
+    (void)state;
+    one->settings.retention_days = 30;
+    sql_run("INSERT INTO budget_alerts (tenant, scope, window_id, percent, limit_nano, spent_nano,"
+            "                           reserved_nano, unknown_nano, created_at) "
+            "SELECT 'acme', 'tenant', id, 50, 1, 1, 0, 0, now() - age * interval '1 day' "
+            "FROM (VALUES ('d20260101', 63), ('m202601', 63), ('m202602', 61), ('t', 63))"
+            "    AS a(id, age)");
+    assert_true(fixture_pass(one, "retention"));
+    assert_int_equal(sql_number("SELECT count(*) FROM budget_alerts"), 2);
+    assert_int_equal(sql_number("SELECT count(*) FROM budget_alerts WHERE window_id = 't'"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +235,7 @@ int main(void)
         TEST(test_younger_days_cannot_be_dropped),
         TEST(test_old_idempotency_keys_go_in_small_batches),
         TEST(test_what_is_in_no_partition_goes_when_it_is_old),
+        TEST(test_alerts_of_budgets_stay_as_long_as_their_window),
     };
 
     return cmocka_run_group_tests(tests, fixture_start, fixture_stop);
