@@ -4,7 +4,7 @@
 import csv
 import io
 import itertools
-from datetime import timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -174,6 +174,23 @@ def test_an_admin_sees_any_tenant_the_same_way(stack, spent):
     path = "/admin/v1/tenants/spender/usage"
     for by in ("", "workflow", "hour,user"):
         assert stack.admin().get_json(path, group_by=by)["data"] == spent.get_json("/v1/usage", group_by=by)["data"]
+
+
+def test_a_day_is_the_tenants_own(stack):
+    """Fourteen hours ahead of UTC, or twelve behind: one of them has another date now."""
+    at = datetime.now(timezone.utc)
+    zone, ahead = ("Pacific/Kiritimati", 14) if at.hour >= 12 else ("Etc/GMT+12", -12)
+    api = client_of(stack, "far-away")
+    answer = stack.admin().request("PUT", "/admin/v1/tenants/far-away/limits", json={"time_zone": zone})
+    assert answer.status_code == 200, answer.text
+
+    def has_own_day():
+        api.run(chat(tokens=3))
+        own = str((datetime.now(timezone.utc) + timedelta(hours=ahead)).date())
+        return own in [row["day"] for row in usage(api, ("day",))["data"]]
+    wait_until(has_own_day, 20, "the zone to be known")
+    truth = ledger(stack.sql, "far-away")
+    assert answered(usage(api, ("day", "hour")), ("day", "hour")) == grouped(truth, ("day", "hour"))
 
 
 # --- unknown calls -------------------------------------------------------------------------------
