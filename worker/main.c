@@ -265,11 +265,12 @@ static bool is_ready(char *why, size_t size, void *arg)
 static bool start(struct daemon *daemon, struct err *err)
 {
     const struct daemon_settings *common = daemon_common(daemon);
-    struct worker *worker = xcalloc(1, sizeof(*worker));
+    struct worker *worker;
 
     /* A database that is away keeps nobody from starting: the parts wait for it. */
     if (schema_check(common->database_url, err) == SCHEMA_OLD)
         return false;
+    worker = xcalloc(1, sizeof(*worker));
     daemon_set_data(daemon, worker);
     worker->daemon = daemon;
     worker->base = daemon_base(daemon);
