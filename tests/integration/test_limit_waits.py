@@ -41,10 +41,10 @@ def put_limits(stack, client, **limits):
     time.sleep(1.1)  # every process has polled
 
 
-def fill(client, jobs, workflow=None, **knobs):
+def fill(client, jobs, workflow=None, model="single", **knobs):
     """That many jobs at once; what they say to the simulator, to find their calls by."""
     mark = uuid.uuid4().hex[:12]
-    line = {"request": {**chat(f"mark {mark}", model="single", **knobs), "max_tokens": 20}}
+    line = {"request": {**chat(f"mark {mark}", model=model, **knobs), "max_tokens": 20}}
     if workflow:
         line["workflow"] = workflow
     answers, last = client.bulk([line] * jobs)
@@ -137,8 +137,8 @@ def test_requests_per_minute_hold_in_every_window_and_are_used(stack, make_tenan
     assert "requests_per_minute" in waiting["detail"], waiting
     assert len(calls) >= USED * limit / 60 * 12
     # A window holds the burst, a tenth of a minute's, and its own share; what is on its way jitters.
-    for window_s in (1, 5, 12):
-        assert most_in_window(starts_of(all_calls), window_s) <= limit * (6 + window_s) / 60 * 1.05 + 1
+    for window_s in (3, 6, 12):
+        assert most_in_window(starts_of(all_calls), window_s) <= limit * (6 + window_s) / 60 * 1.1 + 1
     assert running_now(stack, client) <= 5, "jobs wait in slots"
     since = time.time()
     put_limits(stack, client)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accounts of providers: their limits are the whole fleet's, and what they say themselves is heard."""
+
+import os
+import time
+import uuid
+
+import pytest
+
+from conftest import running, tenant_key
+from test_limit_waits import calls_since, fill, most_at_once, share_used, starts_of, most_in_window, waiting_of
+from testenv.api import chat
+from testenv.stack import CONFIG, Stack
+from testenv.wait import wait_until
+
+AT_ONCE = 4
+PER_MINUTE = 300
+
+ROUTES = """  narrow:
+    strategy: fallback
+    targets:
+      - {provider: narrow, model: gpt-4o-mini}
+  slow:
+    strategy: fallback
+    targets:
+      - {provider: slow, model: gpt-4o-mini}
+prices: """
+
+PROVIDERS = f"""providers:
+  narrow:
+    format: openai
+    base_url: ${{SIMULATOR_URL}}/narrow/v1
+    api_key: simulator
+    prices: openai
+    max_concurrency: {AT_ONCE}
+  slow:
+    format: openai
+    base_url: ${{SIMULATOR_URL}}/slow/v1
+    api_key: simulator
+    prices: openai
+    requests_per_minute: {PER_MINUTE}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The usual file with two accounts that have limits.  Paths in it are relative to where it lies."""
+    folder = os.path.dirname(CONFIG)
+    with open(CONFIG, encoding="utf-8") as file:
+        text = file.read()
+    text = text.replace("providers:\n", PROVIDERS, 1).replace("prices: ../../", f"{ROUTES}{folder}/../../", 1)
+    path = tmp_path_factory.mktemp("accounts") / "nightshift.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def stack(config):
+    yield from running(Stack(broker="embedded", workers=3, config=config))
+
+
+@pytest.fixture
+def client(stack):
+    name = f"a-{uuid.uuid4().hex[:12]}"
+    _, key = tenant_key(stack.admin(), name)
+    client = stack.api(key=key)
+    client.tenant = name
+    return client
+
+
+def calls_of(stack, name, seq):
+    return [call for call in calls_since(stack, seq) if call["provider"] == name]
+
+
+def provider(stack, name):
+    return next(one for one in stack.admin().get_json("/admin/v1/providers")["data"] if one["name"] == name)
+
+
+def test_concurrency_of_an_account_is_the_fleets(stack, client):
+    seq = stack.simulator.last_seq()
+    _, jobs = fill(client, 60, model="narrow", tokens=2, delay_ms=1000)
+    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "concurrency", 10, "its reason")
+    time.sleep(2)
+    begin = time.time()
+    time.sleep(6)
+    calls = calls_of(stack, "narrow", seq)
+    assert most_at_once(calls) <= AT_ONCE
+    assert share_used(calls, begin, begin + 6, AT_ONCE) >= 0.7
+    for job in jobs:
+        assert client.ended(job)["state"] == "succeeded"
+
+
+def test_requests_per_minute_of_an_account_are_the_fleets(stack, client):
+    seq = stack.simulator.last_seq()
+    _, jobs = fill(client, 90, model="slow", tokens=2)
+    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 10, "its reason")
+    assert client.ended(jobs[-1], timeout_s=40)["state"] == "succeeded"
+    starts = starts_of(calls_of(stack, "slow", seq))
+    for window_s in (3, 8):  # the burst of a tenth, its own share, and what is on its way jitters
+        assert most_in_window(starts, window_s) <= PER_MINUTE * (6 + window_s) / 60 * 1.1 + 1
+
+
+def test_what_a_provider_says_closes_its_account_to_the_fleet_until_then(stack, client):
+    seq = stack.simulator.last_seq()
+    client.run(chat("says", model="narrow", tokens=2, remaining=0, reset="3s"))
+    begin = time.time()
+    seen = wait_until(lambda: provider(stack, "narrow")["seen"], 5, "the fleet to be told")
+    assert seen["remaining_requests"] == 0
+    assert provider(stack, "narrow")["state"] == "closed" and provider(stack, "narrow")["closed_until"]
+    _, jobs = fill(client, 12, model="narrow", tokens=2)
+    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 2, "its reason")
+    for job in jobs:
+        assert client.ended(job)["state"] == "succeeded"
+    starts = starts_of(calls_of(stack, "narrow", seq))
+    assert len(starts) == 13 and starts[1] - begin >= 2
+    assert provider(stack, "narrow")["state"] == "open"
+    assert provider(stack, "main")["seen"] is None
