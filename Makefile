@@ -199,10 +199,10 @@ $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_cli) $(L
 # This one prepares every SQL statement there is, so it links every object.
 $(OUT)/tests/test_migrate: LDFLAGS += -Wl,--whole-archive
 $(OUT)/tests/test_migrate: LDLIBS := -Wl,--no-whole-archive $(LDLIBS)
-$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
+$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_cli) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
-	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS) $(LDLIBS_CSV)
 
 .PHONY: unit-tests fuzzers
 unit-tests: $(UNIT_TESTS)

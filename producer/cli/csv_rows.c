@@ -192,8 +192,8 @@ static const char *take_row(struct csv_rows *rows, bool *is_end)
             return "there is a NUL byte in it";
         if (csv_parse(&rows->parser, line->text, line->len, on_cell, on_row, rows) != line->len)
             return "a quote where none may be (write \"\" for one, and quotes around the cell)";
-        if (!rows->is_whole && rows->count == 0 && strspn(line->text, "\r\n") == line->len)
-            drop_lines(&rows->taken); /* blank */
+        if (line == TAILQ_FIRST(&rows->taken) && strspn(line->text, "\r\n") == line->len)
+            drop_lines(&rows->taken); /* blank, and not in the middle of a quoted cell */
     }
     return NULL;
 }

@@ -47,6 +47,7 @@ static void test_rows_are_read_with_their_lines(void **state)
          "a\n1\n",
          "1:a;2:1;"},
         {"a\n\n\nb\n", "1:a;4:b;"},
+        {"\"a\n\nb\"\nc\n", "1:a\n\nb;4:c;"},
         {"\"x\ny\",2\nz,3\n", "1:x\ny|2;3:z|3;"},
         {"\"say \"\"hi\"\"\",\n", "1:say \"hi\"|;"},
         {" a , b \n", "1: a | b ;"},
@@ -73,6 +74,7 @@ static void test_a_broken_row_costs_only_itself(void **state)
         const char *text, *rows;
     } cases[] = {
         {"a\nb\"c\nd\n", "1:a;2!3:d;"},
+        {"a\n\"\n\n", "1:a;2!"},
         {"a\n\"b\"c\nd\n", "1:a;2!3:d;"},
         /* A quote that is never closed does not swallow the rest. */
         {"a\n\"open\nb\nc\n", "1:a;2!3:b;4:c;"},
