@@ -186,7 +186,8 @@ done:
 }
 
 /* Partitions are reached through their parents only, and need no rights of their own.  Functions
- * that may drop data run as their owner, hence not for everybody. */
+ * that may drop data run as their owner, hence not for everybody.  The daemons serve all tenants,
+ * so policies show them all; they step down to the tenants' role where they act for one. */
 static const char grant_all[] =
     "DO $$\n"
     "DECLARE\n"
@@ -195,7 +196,7 @@ static const char grant_all[] =
     "BEGIN\n"
     "    EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', app);\n"
     "    FOR object IN\n"
-    "        SELECT relname AS name, relkind AS kind\n"
+    "        SELECT relname AS name, relkind AS kind, relrowsecurity AS has_policies\n"
     "        FROM pg_class\n"
     "        WHERE relnamespace = 'public'::regnamespace\n"
     "          AND relkind IN ('r', 'p', 'S')\n"
@@ -215,7 +216,13 @@ static const char grant_all[] =
     "                           WHEN 'schema_migrations' THEN 'SELECT'\n"
     "                           ELSE 'SELECT, INSERT, UPDATE, DELETE'\n"
     "                       END, object.name, app);\n"
+    "        IF object.has_policies THEN\n"
+    "            EXECUTE format('DROP POLICY IF EXISTS %I ON %I', 'daemons ' || app, object.name);\n"
+    "            EXECUTE format('CREATE POLICY %I ON %I TO %I USING (true)',\n"
+    "                           'daemons ' || app, object.name, app);\n"
+    "        END IF;\n"
     "    END LOOP;\n"
+    "    EXECUTE format('GRANT nightshift_tenant TO %I', app);\n"
     "    FOR object IN\n"
     "        SELECT p.oid::regprocedure AS name\n"
     "        FROM pg_proc p\n"

@@ -122,7 +122,7 @@ static void on_queue_cancelled(const struct end_reply *reply, void *arg)
         answer(cancel);
         break;
     case STORE_STALE:
-        if (!run_flag_cancel(producer->api_pg, cancel->job, cancel->context->caller.tenant,
+        if (!run_flag_cancel(producer->cancel_pg, cancel->job, cancel->context->caller.tenant,
                              on_flagged, cancel))
             overloaded(cancel);
         break;

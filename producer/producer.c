@@ -26,6 +26,7 @@
 #include "common/model/settings.h"
 #include "common/model/store.h"
 #include "common/model/submit_store.h"
+#include "common/model/tenant_scope_store.h"
 #include "common/model/topics.h"
 #include "producer/admin.h"
 #include "producer/auth.h"
@@ -56,12 +57,15 @@ static bool connect_duties(struct producer *producer, const char *url, struct er
                                 .statement_timeout_ms = INTAKE_TIMEOUT_MS,
                                 .lock_timeout_ms = KEY_WAIT_MS,
                                 .keeps_clock = true};
-    struct pg_options read = {.url = url, .duty = "read"};
+    struct pg_options read = {.url = url, .duty = "read", .role = TENANT_ROLE};
+    struct pg_options cancel = {
+        .url = url, .duty = "cancel", .role = TENANT_ROLE, .statement_timeout_ms = API_TIMEOUT_MS};
     struct pg_options api = {.url = url, .duty = "api", .statement_timeout_ms = API_TIMEOUT_MS};
 
     producer->intake_pg = pg_new(producer->base, &intake, err);
     producer->read_pg = producer->intake_pg ? pg_new(producer->base, &read, err) : NULL;
-    producer->api_pg = producer->read_pg ? pg_new(producer->base, &api, err) : NULL;
+    producer->cancel_pg = producer->read_pg ? pg_new(producer->base, &cancel, err) : NULL;
+    producer->api_pg = producer->cancel_pg ? pg_new(producer->base, &api, err) : NULL;
     return producer->api_pg != NULL;
 }
 
@@ -69,7 +73,7 @@ static bool open_stores(struct producer *producer, struct err *err)
 {
     producer->submits = submit_store_new(producer->intake_pg, producer->api_pg);
     producer->jobs = job_store_new(producer->read_pg);
-    producer->ends = end_store_new(producer->api_pg);
+    producer->ends = end_store_new(producer->cancel_pg);
     producer->keys = key_store_new(producer->api_pg);
     return (producer->submits && producer->jobs && producer->ends && producer->keys) ||
            err_set(err, "open the stores: out of memory");
@@ -234,6 +238,8 @@ void producer_free(struct producer *producer)
         pg_free(producer->intake_pg);
     if (producer->read_pg)
         pg_free(producer->read_pg);
+    if (producer->cancel_pg)
+        pg_free(producer->cancel_pg);
     if (producer->api_pg)
         pg_free(producer->api_pg);
     tokens_free(producer->tokens);
@@ -300,7 +306,7 @@ bool producer_is_ready(char *why, size_t size, void *arg)
     int64_t age_us = clock_monotonic_us() - producer->started_us;
 
     if (!pg_is_ready(producer->intake_pg) || !pg_is_ready(producer->read_pg) ||
-        !pg_is_ready(producer->api_pg))
+        !pg_is_ready(producer->cancel_pg) || !pg_is_ready(producer->api_pg))
         snprintf(why, size, "no connection to the database");
     else if (!limit_cache_is_ready(producer->limits))
         snprintf(why, size, "the limits are not known yet");

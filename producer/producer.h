@@ -54,10 +54,11 @@ struct producer {
     /* One connection per duty, so that a slow batch delays no other duty. */
     struct pg *intake_pg; /* submits; waits one second for a lock, keeps the clock */
     struct pg *read_pg;   /* job reads, lists, events */
-    struct pg *api_pg;    /* keys, cancels, administration */
+    struct pg *cancel_pg; /* as the tenants' role */
+    struct pg *api_pg;    /* keys, administration */
     struct submit_store *submits;
     struct job_store *jobs; /* on read_pg */
-    struct end_store *ends; /* on api_pg: queue_cancel */
+    struct end_store *ends; /* on cancel_pg: queue_cancel */
     struct key_store *keys; /* on api_pg */
 
     struct kafka_producer *kafka;

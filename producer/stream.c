@@ -369,8 +369,9 @@ static void stream_read(struct stream *stream)
     }
     if (stream->is_ended || stream_is_blocked(stream))
         return;
-    stream->is_reading = event_read(stream->streams->reads, stream->job, stream->position.at.run,
-                                    stream->position.at.seq, on_page, stream);
+    stream->is_reading =
+        event_read(stream->streams->reads, stream->job, stream->tenant, stream->position.at.run,
+                   stream->position.at.seq, on_page, stream);
     stream->outstanding += stream->is_reading;
 }
 
@@ -412,7 +413,7 @@ static void stream_tick(struct stream *stream, int64_t now)
         stream_fetch_job(stream);
     else if (!stream->is_reading && !stream->is_peeking && !stream->is_blocked) {
         stream->is_peeking =
-            event_peek(stream->streams->reads, stream->job, stream->position.at.run,
+            event_peek(stream->streams->reads, stream->job, stream->tenant, stream->position.at.run,
                        stream->position.at.seq, stream->position.at.offset, on_peeked, stream);
         stream->outstanding += stream->is_peeking;
     }

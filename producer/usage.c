@@ -273,7 +273,10 @@ static bool wants_csv(const struct http_request *http)
 /* False: answered.  Else the request is the callback's to free. */
 static bool start(struct usage_request *request, bool is_unknown)
 {
-    struct pg *pg = request->context->producer->api_pg;
+    const struct request_context *context = request->context;
+    /* A tenant's own key asks by the tenants' role. */
+    struct pg *pg =
+        *context->caller.tenant ? context->producer->read_pg : context->producer->api_pg;
 
     return is_unknown ? unknown_calls_list(pg, &request->unknown, on_unknown, request)
                       : usage_read(pg, &request->question, on_usage, request);

@@ -443,10 +443,11 @@ static void format_settings(struct pg *pg, const struct pg_options *options, int
              "-c statement_timeout=%d -c lock_timeout=%d "
              "-c idle_in_transaction_session_timeout=%d -c synchronous_commit=%s "
              "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off "
-             "-c TimeZone=UTC",
+             "-c TimeZone=UTC%s%s",
              timeout_ms,
              options->lock_timeout_ms ? options->lock_timeout_ms : LOCK_TIMEOUT_DEFAULT_MS,
-             IDLE_IN_TRANSACTION_MS, options->asynchronous_commit ? "off" : "on");
+             IDLE_IN_TRANSACTION_MS, options->asynchronous_commit ? "off" : "on",
+             options->role ? " -c role=" : "", options->role ? options->role : "");
 }
 
 static bool pg_init(struct pg *pg, const struct pg_options *options, struct err *err)

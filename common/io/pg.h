@@ -89,6 +89,7 @@ struct pg_options {
     int64_t unavailable_after_ms; /* a query waits this long for a connection (0: 2000) */
     int statement_timeout_ms;     /* 0: 15000 */
     int lock_timeout_ms;          /* 0: 5000 */
+    const char *role;             /* acts as this role of the server; NULL: as the URL's own */
     bool asynchronous_commit;     /* synchronous_commit=off, for what may be lost */
     bool keeps_clock;             /* measures the database's clock (clock_db_us); one per process */
     void (*on_connect)(struct pg *pg, void *arg); /* each time a connection is ready; may be NULL */

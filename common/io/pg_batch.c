@@ -21,6 +21,7 @@ enum {
     QUEUED_BYTES_DEFAULT = 256 * 1024 * 1024,
     CONFLICTS_MAX = 5, /* deadlocks and serialization failures of one batch */
     RETRY_REST_MS = 100,
+    LOOKED_MAX = 5000, /* waiting rows, for those of one scope */
 };
 
 static const struct backoff_policy conflict_policy = {.base_ms = 10, .cap_ms = 200};
@@ -72,13 +73,14 @@ static void waiting_push(struct pg_batch *batch, struct pg_batch_row *row)
     batch->waiting.last = &row->next;
 }
 
-static struct pg_batch_row *waiting_pop(struct pg_batch *batch)
+/* The row that *at points to leaves the list. */
+static struct pg_batch_row *waiting_take(struct pg_batch *batch, struct pg_batch_row **at)
 {
-    struct pg_batch_row *row = batch->waiting.first;
+    struct pg_batch_row *row = *at;
 
-    batch->waiting.first = row->next;
+    *at = row->next;
     if (!row->next)
-        batch->waiting.last = &batch->waiting.first;
+        batch->waiting.last = at;
     batch->queued--;
     batch->queued_bytes -= row->bytes;
     return row;
@@ -164,7 +166,7 @@ static void waiting_refuse(struct pg_batch *batch)
     struct pg_reply reply = {.status = PG_UNAVAILABLE, .sqlstate = "", .message = "shutting down"};
 
     while (batch->waiting.first)
-        row_deliver(batch, waiting_pop(batch), &reply);
+        row_deliver(batch, waiting_take(batch, &batch->waiting.first), &reply);
 }
 
 static void batch_enter(struct pg_batch *batch)
@@ -306,6 +308,21 @@ static void on_reply(const struct pg_reply *reply, void *arg)
     }
 }
 
+static void flight_query(struct flight *flight, const struct pg_value *params, size_t count)
+{
+    const struct pg_batch *batch = flight->batch;
+    const struct pg_batch_kind *kind = &batch->kind;
+    const struct pg_step steps[] = {
+        {kind->scope, &flight->rows[0]->values[kind->scope_column], 1},
+        {kind->statement, params, count},
+    };
+
+    if (kind->scope)
+        pg_transaction(batch->pg, steps, 2, on_reply, flight);
+    else
+        pg_query(batch->pg, kind->statement, params, count, on_reply, flight);
+}
+
 /* Turns rows into columns. */
 static void flight_send(struct flight *flight)
 {
@@ -328,25 +345,44 @@ static void flight_send(struct flight *flight)
     }
     for (size_t i = 0; i < batch->constant_count; i++)
         params[columns + i] = batch->constants[i];
-    pg_query(batch->pg, batch->kind.statement, params, columns + batch->constant_count, on_reply,
-             flight);
+    flight_query(flight, params, columns + batch->constant_count);
     free(cells);
 }
 
-/* How many of the waiting rows make the next batch. */
-static int batch_size(const struct pg_batch *batch)
+/* May the row go with the first of the flight? */
+static bool has_scope_of(const struct pg_batch *batch, const struct flight *flight,
+                         const struct pg_batch_row *row)
 {
-    const struct pg_batch_row *row = batch->waiting.first;
-    size_t bytes = 0;
-    int count = 0;
+    const struct pg_value *mine, *first;
 
-    for (; row && count < batch->kind.max_rows; row = row->next) {
-        bytes += row->bytes;
-        if (count > 0 && bytes > batch->kind.max_bytes)
+    if (!batch->kind.scope || flight->count == 0)
+        return true;
+    mine = &row->values[batch->kind.scope_column];
+    first = &flight->rows[0]->values[batch->kind.scope_column];
+    return mine->bytes.len == first->bytes.len &&
+           memcmp(mine->bytes.data, first->bytes.data, mine->bytes.len) == 0;
+}
+
+/* The oldest rows that fit together, in their order; those of other scopes keep their places. */
+static void flight_fill(struct flight *flight, int count)
+{
+    struct pg_batch *batch = flight->batch;
+    struct pg_batch_row **at = &batch->waiting.first;
+    size_t bytes = 0;
+
+    for (int looked = 0; *at && flight->count < count && looked < LOOKED_MAX; looked++) {
+        struct pg_batch_row *row = *at;
+
+        if (!has_scope_of(batch, flight, row)) {
+            at = &row->next;
+            continue;
+        }
+        if (flight->count > 0 && bytes + row->bytes > batch->kind.max_bytes)
             break;
-        count++;
+        bytes += row->bytes;
+        waiting_take(batch, at);
+        flight->rows[flight->count++] = row;
     }
-    return count;
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg)
@@ -355,13 +391,13 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 
     (void)fd, (void)what;
     while (batch->waiting.first && batch->flight_count < batch->kind.max_in_flight) {
-        int count = batch_size(batch);
+        int count = batch->queued < batch->kind.max_rows ? batch->queued : batch->kind.max_rows;
         struct flight *flight = flight_new(batch, count);
 
-        for (; flight->count < count; flight->count++)
-            flight->rows[flight->count] = waiting_pop(batch);
+        flight_fill(flight, count);
         if (batch->kind.key_columns > 0)
-            qsort(flight->rows, (size_t)count, sizeof(flight->rows[0]), pg_batch_row_compare);
+            qsort(flight->rows, (size_t)flight->count, sizeof(flight->rows[0]),
+                  pg_batch_row_compare);
         flight_send(flight);
     }
 }

@@ -21,6 +21,9 @@ enum { PG_BATCH_COLUMNS_MAX = 40 };
  * is in flight; otherwise they gather until it returns (max_in_flight batches at a time).  So a
  * lone row on an idle system never waits.
  *
+ * With a scope, that statement runs first in the batch's own transaction, with the value of
+ * scope_column as $1; only rows that agree in it share a batch.
+ *
  * A batch that fails with 40P01 or 40001 is sent again (up to 5 times); one that fails otherwise is
  * split in halves until the bad row fails alone (not for errors of the statement itself: classes 42
  * and 25).  After PG_UNKNOWN every row is told PG_UNKNOWN unless is_repeatable, then it is sent
@@ -37,6 +40,8 @@ struct pg_batch_kind {
     int max_in_flight;       /* 0: 1 */
     int max_queued;          /* rows waiting; over it pg_batch_add refuses; 0: 50000 */
     size_t max_queued_bytes; /* 0: 256 MiB */
+    const struct pg_statement *scope; /* NULL: none */
+    int scope_column;                 /* of PG_TEXT */
     int64_t retry_ms; /* how long PG_UNAVAILABLE (and UNKNOWN if repeatable) is retried; 0: not */
 };
 

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "common/model/tenant_scope_store.h"
+
 /* By runs_pkey.  A statement of its own: one with several steps would look at the moment before a
  * job moved from the queue to its run, and miss it in both. */
 PG_STATEMENT(run_flag_cancel_statement,
@@ -38,6 +40,6 @@ bool run_flag_cancel(struct pg *pg, struct id job, const char *tenant, run_flag_
     if (!wait)
         return false;
     *wait = (struct flag_wait){.done = done, .arg = arg};
-    pg_query(pg, &run_flag_cancel_statement, values, 2, on_flagged, wait);
+    tenant_query(pg, tenant, &run_flag_cancel_statement, values, 2, on_flagged, wait);
     return true;
 }

@@ -11,6 +11,7 @@
 #include "common/model/call_sql.h"
 #include "common/model/end_sql.h"
 #include "common/model/gate_sql.h"
+#include "common/model/tenant_scope_store.h"
 
 enum { END_BATCH_BYTES = 8 * 1024 * 1024 };
 
@@ -212,7 +213,7 @@ void end_count(enum priority priority, enum job_state state)
 
 /* --- the store -------------------------------------------------------------------------------- */
 
-enum { RUN_END_COLUMNS = 12, RUN_REQUEUE_COLUMNS = 15 };
+enum { CANCEL_BATCHES = 8, RUN_END_COLUMNS = 12, RUN_REQUEUE_COLUMNS = 15 };
 
 struct end_store {
     struct pg_batch *ends;
@@ -253,17 +254,21 @@ static const struct pg_batch_kind cancel_kind = {
     .columns = {PG_UUID, PG_TEXT},
     .key_columns = 1,
     .is_repeatable = true,
+    .max_in_flight = CANCEL_BATCHES,
+    .scope_column = 1,
 };
 
 struct end_store *end_store_new(struct pg *pg)
 {
     struct end_store *store = calloc(1, sizeof(*store));
+    struct pg_batch_kind cancels = cancel_kind;
 
     if (!store)
         return NULL;
     store->ends = pg_batch_new(pg, &end_kind, NULL, 0);
     store->requeues = pg_batch_new(pg, &requeue_kind, NULL, 0);
-    store->cancels = pg_batch_new(pg, &cancel_kind, NULL, 0);
+    cancels.scope = tenant_scope;
+    store->cancels = pg_batch_new(pg, &cancels, NULL, 0);
     if (store->ends && store->requeues && store->cancels)
         return store;
     end_store_free(store);

@@ -7,8 +7,9 @@
 
 #include "common/io/pg_batch.h"
 #include "common/model/end_sql.h"
+#include "common/model/tenant_scope_store.h"
 
-enum { PEEK_BATCHES = 2 };
+enum { PEEK_BATCHES = 8 };
 
 /* All by the primary keys. */
 PG_STATEMENT(event_locate_statement,
@@ -63,8 +64,8 @@ PG_STATEMENT(event_read_statement,
 
 PG_STATEMENT(event_peek_statement,
     "WITH input AS MATERIALIZED ("
-    "    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::int4[], $4::int8[])"
-    "    WITH ORDINALITY AS input(job, run, seq, byte_offset, ord)"
+    "    SELECT * FROM unnest($1::uuid[], $2::text[], $3::int4[], $4::int4[], $5::int8[])"
+    "    WITH ORDINALITY AS input(job, tenant, run, seq, byte_offset, ord)"
     ")"
     "SELECT i.ord "
     "FROM input i "
@@ -83,14 +84,16 @@ struct event_reads {
 
 struct event_reads *event_reads_new(struct pg *pg)
 {
-    static const struct pg_batch_kind kind = {
+    const struct pg_batch_kind kind = {
         .statement = &event_peek_statement,
-        .column_count = 4,
-        .columns = {PG_UUID, PG_INT4, PG_INT4, PG_INT8},
+        .column_count = 5,
+        .columns = {PG_UUID, PG_TEXT, PG_INT4, PG_INT4, PG_INT8},
         .key_columns = 1,
         .allow_equal_keys = true,
         .is_repeatable = true,
         .max_in_flight = PEEK_BATCHES,
+        .scope = tenant_scope,
+        .scope_column = 1,
     };
     struct event_reads *reads = calloc(1, sizeof(*reads));
 
@@ -154,7 +157,7 @@ bool event_locate(struct event_reads *reads, struct id job, const char *tenant, 
     if (!wait)
         return false;
     *wait = (struct locate_wait){done, arg};
-    pg_query(reads->pg, &event_locate_statement, values, 5, on_located, wait);
+    tenant_query(reads->pg, tenant, &event_locate_statement, values, 5, on_located, wait);
     return true;
 }
 
@@ -196,8 +199,8 @@ static void on_read(const struct pg_reply *reply, void *arg)
     free(wait);
 }
 
-bool event_read(struct event_reads *reads, struct id job, int run, int seq, event_page_fn *done,
-                void *arg)
+bool event_read(struct event_reads *reads, struct id job, const char *tenant, int run, int seq,
+                event_page_fn *done, void *arg)
 {
     struct pg_value values[] = {pg_uuid(job), pg_int4(run), pg_int4(seq), pg_int4(EVENT_PAGE_ROWS),
                                 pg_int4(EVENT_PAGE_BYTES)};
@@ -207,7 +210,7 @@ bool event_read(struct event_reads *reads, struct id job, int run, int seq, even
         return false;
     wait->done = done;
     wait->arg = arg;
-    pg_query(reads->pg, &event_read_statement, values, 5, on_read, wait);
+    tenant_query(reads->pg, tenant, &event_read_statement, values, 5, on_read, wait);
     return true;
 }
 
@@ -226,10 +229,11 @@ static void on_peeked(const struct pg_batch_reply *reply, void *arg)
     wait.done(reply->status, reply->status == PG_OK && reply->row >= 0, wait.arg);
 }
 
-bool event_peek(struct event_reads *reads, struct id job, int run, int seq, int64_t offset,
-                event_peek_fn *done, void *arg)
+bool event_peek(struct event_reads *reads, struct id job, const char *tenant, int run, int seq,
+                int64_t offset, event_peek_fn *done, void *arg)
 {
-    struct pg_value values[] = {pg_uuid(job), pg_int4(run), pg_int4(seq), pg_int8(offset)};
+    struct pg_value values[] = {pg_uuid(job), pg_text(tenant), pg_int4(run), pg_int4(seq),
+                                pg_int8(offset)};
     struct peek_wait *wait = malloc(sizeof(*wait));
 
     if (!wait)

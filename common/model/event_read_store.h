@@ -58,13 +58,13 @@ struct event_page {
 };
 typedef void event_page_fn(const struct event_page *page, void *arg);
 /* From (run, seq) on, that row included. */
-bool event_read(struct event_reads *reads, struct id job, int run, int seq, event_page_fn *done,
-                void *arg) MUST_CHECK;
+bool event_read(struct event_reads *reads, struct id job, const char *tenant, int run, int seq,
+                event_page_fn *done, void *arg) MUST_CHECK;
 
 /* Is there anything after (run, seq), or more text than up to offset in it?  Askers of one moment
  * share a statement. */
 typedef void event_peek_fn(enum pg_status status, bool has_news, void *arg);
-bool event_peek(struct event_reads *reads, struct id job, int run, int seq, int64_t offset,
-                event_peek_fn *done, void *arg) MUST_CHECK;
+bool event_peek(struct event_reads *reads, struct id job, const char *tenant, int run, int seq,
+                int64_t offset, event_peek_fn *done, void *arg) MUST_CHECK;
 
 #endif

@@ -7,11 +7,13 @@
 #include "common/io/pg_batch.h"
 #include "common/model/job_sql.h"
 #include "common/model/job_store_private.h"
+#include "common/model/tenant_scope_store.h"
 
 enum {
     READ_BATCH_ROWS = 100, /* each answer may carry a whole request and result */
     STATE_BATCH_ROWS = 2000,
     READ_QUEUED = 20000,
+    BATCHES = 8, /* a batch is of one tenant: others need not wait for its answer */
 };
 
 /* The ledger as an array of arrays in the order of enum job_call_column. */
@@ -81,8 +83,9 @@ static const struct pg_batch_kind read_kind = {
     .allow_equal_keys = true,
     .is_repeatable = true,
     .max_rows = READ_BATCH_ROWS,
-    .max_in_flight = 2,
+    .max_in_flight = BATCHES,
     .max_queued = READ_QUEUED,
+    .scope_column = 1,
 };
 
 static const struct pg_batch_kind state_kind = {
@@ -93,17 +96,21 @@ static const struct pg_batch_kind state_kind = {
     .allow_equal_keys = true,
     .is_repeatable = true,
     .max_rows = STATE_BATCH_ROWS,
+    .max_in_flight = BATCHES,
+    .scope_column = 1,
 };
 
 struct job_store *job_store_new(struct pg *pg)
 {
     struct job_store *store = calloc(1, sizeof(*store));
+    struct pg_batch_kind reads = read_kind, states = state_kind;
 
     if (!store)
         return NULL;
+    reads.scope = states.scope = tenant_scope;
     store->pg = pg;
-    store->reads = pg_batch_new(pg, &read_kind, NULL, 0);
-    store->states = pg_batch_new(pg, &state_kind, NULL, 0);
+    store->reads = pg_batch_new(pg, &reads, NULL, 0);
+    store->states = pg_batch_new(pg, &states, NULL, 0);
     if (store->reads && store->states)
         return store;
     job_store_free(store);

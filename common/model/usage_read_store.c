@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/model/sql.h"
+#include "common/model/tenant_scope_store.h"
 #include "common/model/usage_sql.h"
 
 /* What a page may have: as much as one statement can sum and one answer hold.  Users are counted as
@@ -352,10 +353,11 @@ bool usage_read(struct pg *pg, const struct usage_question *question, admin_done
         values[CELLS_VALUES - 1] = pg_int4(cell_days > 0 ? cell_days : INT32_MAX);
     ok = admin_transaction(pg,
                            (const struct pg_step[]){
+                               {.statement = tenant_scope, .values = values, .count = 1},
                                {.statement = &usage_tune_statement},
                                {.statement = statement, .values = values, .count = count},
                            },
-                           2, ADMIN_MISSING, done, arg);
+                           3, ADMIN_MISSING, done, arg);
     free(lists);
     return ok;
 }
@@ -393,8 +395,14 @@ bool unknown_calls_list(struct pg *pg, const struct unknown_filter *filter, admi
         pg_int4(filter->limit),
     };
 
-    return admin_query(pg, &unknown_calls_statement, values, sizeof(values) / sizeof(values[0]),
-                       ADMIN_MISSING, done, arg);
+    return admin_transaction(pg,
+                             (const struct pg_step[]){
+                                 {.statement = tenant_scope, .values = values, .count = 1},
+                                 {.statement = &unknown_calls_statement,
+                                  .values = values,
+                                  .count = sizeof(values) / sizeof(values[0])},
+                             },
+                             2, ADMIN_MISSING, done, arg);
 }
 
 void unknown_call_read(const struct admin_reply *reply, int row, struct unknown_call *out)

@@ -91,7 +91,7 @@ static struct told_page read_page(struct id job, int run, int seq)
 {
     struct told_page told = {0};
 
-    assert_true(event_read(reads, job, run, seq, on_page, &told));
+    assert_true(event_read(reads, job, "acme", run, seq, on_page, &told));
     await_flag(&told.is_told);
     return told;
 }
@@ -168,7 +168,7 @@ static bool peek(struct id job, int run, int seq, int64_t offset)
 {
     struct told_peek told = {0};
 
-    assert_true(event_peek(reads, job, run, seq, offset, on_peeked, &told));
+    assert_true(event_peek(reads, job, "acme", run, seq, offset, on_peeked, &told));
     await_flag(&told.is_told);
     return told.has_news;
 }
@@ -193,7 +193,7 @@ static void test_many_peeks_of_one_moment_are_answered_each(void **state)
 
     (void)state;
     for (int i = 0; i < 200; i++)
-        assert_true(event_peek(reads, i % 2 ? job : quiet, 0, 0, 0, on_peeked, &told[i]));
+        assert_true(event_peek(reads, i % 2 ? job : quiet, "acme", 0, 0, 0, on_peeked, &told[i]));
     for (int i = 0; i < 200; i++) {
         await_flag(&told[i].is_told);
         assert_int_equal(told[i].has_news, i % 2);
