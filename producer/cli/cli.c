@@ -217,6 +217,8 @@ bool cli_option_number(const struct cli *cli, const char *name, int64_t min, int
 
 /* --- complaining ------------------------------------------------------------------------------ */
 
+static void complain(const struct cli *cli, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
+
 /* What is printed may hold words of the server's. */
 static void complain(const struct cli *cli, const char *fmt, va_list args)
 {

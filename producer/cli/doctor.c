@@ -57,6 +57,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* --- findings --------------------------------------------------------------------------------- */
 
 static void add(struct check *check, enum finding_state state, const char *fmt, va_list args)
+    PRINTF_LIKE(3, 0);
+
+static void add(struct check *check, enum finding_state state, const char *fmt, va_list args)
 {
     struct finding *finding;
     char text[2 * FINDING_TEXT_MAX];
