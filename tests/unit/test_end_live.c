@@ -339,48 +339,6 @@ static void test_unwanted_events_deliver_nothing(void **state)
 
 /* --- back to the queue ------------------------------------------------------------------------ */
 
-/* One job after the other refused: the gate's closing for each. */
-static void refuse(const struct shut_gate *gate, int64_t delay_ms)
-{
-    struct live live = run_job();
-    struct run_requeue requeue = {.job = live.job,
-                                  .run_token = live.token,
-                                  .delay_ms = delay_ms,
-                                  .wait_reason = "rate_limit",
-                                  .wait_detail = "60 requests",
-                                  .reason = "rate_limit",
-                                  .gate = gate};
-
-    sql_run("UPDATE runs SET workflow = 'night', key_id = 'k1', model = 'fast', end_user = 'u'");
-    assert_int_equal(requeue_run(&requeue).state, JOB_QUEUED);
-}
-
-static void test_refused_job_closes_the_gate_for_its_siblings(void **state)
-{
-    struct shut_gate gate = {
-        .kind = LIMIT_WORKFLOW, .name = "night", .interval_us = 1000000, .most = -1};
-
-    (void)state;
-    refuse(&gate, 90000);
-    sql_assert_text("acme workflow night rate_limit 60 requests 1000000 90",
-                    "SELECT concat_ws(' ', tenant, kind, name, reason, detail, interval_us,"
-                    " round(extract(epoch FROM until - now()))) FROM gates");
-    /* It keeps its place, and what gates are matched with. */
-    sql_assert_text("rate_limit night k1 fast u t",
-                    "SELECT concat_ws(' ', wait_reason, workflow, key_id, model, end_user,"
-                    " ready_at <= now()) FROM queue");
-    sql_run("UPDATE gates SET closed_at = '2026-01-01', interval_us = 100000");
-    refuse(&gate, 1000);
-    sql_assert_text("151000 90 2026", /* slower, but not later, and still the same closing */
-                    "SELECT concat_ws(' ', interval_us, round(extract(epoch FROM until - now())),"
-                    " extract(year FROM closed_at)) FROM gates");
-    assert_int_equal(sql_number("SELECT count(*) FROM gates WHERE closed_at < '2026-01-02'"), 1);
-    sql_run("UPDATE gates SET until = now() - interval '7 s'");
-    refuse(&gate, 1000); /* nobody was let through for long: it closes anew */
-    assert_int_equal(sql_number("SELECT count(*) FROM gates WHERE closed_at < '2026-01-02'"), 0);
-    sql_run("DELETE FROM gates");
-}
-
 static void test_requeue_gives_a_new_dispatch_and_takes_the_counters_along(void **state)
 {
     struct live live = run_job();
@@ -553,12 +511,9 @@ static void on_intent(enum intent_outcome outcome, void *arg)
     *(struct intent_told *)arg = (struct intent_told){.is_told = true, .outcome = outcome};
 }
 
-static enum intent_outcome intend_in(struct live live, int call, const char *generation)
+static enum intent_outcome intend(struct live live, int call)
 {
     struct call_intent intent = {
-        .budget_day = generation ? "2026-11-21" : NULL,
-        .budget_windows = generation ? "d20261121,t" : NULL,
-        .budget_generation = generation,
         .job = live.job,
         .run_token = live.token,
         .call = call,
@@ -581,43 +536,6 @@ static enum intent_outcome intend_in(struct live live, int call, const char *gen
     assert_true(call_intent(calls, &intent, on_intent, &told));
     await_flag(&told.is_told);
     return told.outcome;
-}
-
-static enum intent_outcome intend(struct live live, int call)
-{
-    return intend_in(live, call, NULL);
-}
-
-static void test_intent_of_a_stale_book_writes_nothing(void **state)
-{
-    struct live live = run_job();
-
-    (void)state;
-    sql_run("INSERT INTO budget_books (tenant, generation) VALUES ('acme', 3)"
-            " ON CONFLICT (tenant) DO UPDATE SET generation = 3");
-    sql_run("UPDATE budget_binding SET generation = 2");
-    assert_int_equal(intend_in(live, 1, "2.2"), INTENT_STALE_BOOK);
-    assert_int_equal(intend_in(live, 1, "1.3"), INTENT_STALE_BOOK);
-    assert_int_equal(sql_number("SELECT count(*) FROM calls"), 0);
-    assert_int_equal(sql_number("SELECT calls FROM runs"), 0);
-    assert_int_equal(intend_in(live, 1, "2.3"), INTENT_GO);
-    sql_assert_text("2026-11-21 d20261121,t 2.3",
-                    "SELECT concat_ws(' ', budget_day, array_to_string(budget_windows, ','),"
-                    " budget_generation) FROM calls");
-    sql_run("DELETE FROM budget_books");
-    assert_int_equal(intend_in(live, 2, "2.0"), INTENT_STALE_BOOK);
-}
-
-static void test_intent_without_a_budget_books_on_the_day_of_utc(void **state)
-{
-    struct live live = run_job();
-
-    (void)state;
-    assert_int_equal(intend(live, 1), INTENT_GO);
-    assert_int_equal(sql_number("SELECT count(*) FROM calls WHERE budget_windows IS NULL"
-                                " AND budget_day = (now() AT TIME ZONE 'UTC')::date"
-                                " AND budget_generation IS NULL"),
-                     1);
 }
 
 static void test_intent_is_durable_before_the_call(void **state)
@@ -906,15 +824,12 @@ int main(void)
         LIVE(test_rescue_that_commits_first_makes_the_end_stale),
         LIVE(test_deliveries_come_with_the_end),
         LIVE(test_unwanted_events_deliver_nothing),
-        LIVE(test_refused_job_closes_the_gate_for_its_siblings),
         LIVE(test_requeue_gives_a_new_dispatch_and_takes_the_counters_along),
         LIVE(test_drain_hands_back_at_once_and_says_so),
         LIVE(test_requeue_under_a_cancel_flag_ends_cancelled),
         LIVE(test_stale_requeue_makes_no_queue_row),
         LIVE(test_waiting_job_is_cancelled_by_its_tenant_only),
         LIVE(test_waiting_jobs_expire_at_their_deadline),
-        LIVE(test_intent_of_a_stale_book_writes_nothing),
-        LIVE(test_intent_without_a_budget_books_on_the_day_of_utc),
         LIVE(test_intent_is_durable_before_the_call),
         LIVE(test_intent_needs_a_live_run),
         LIVE(test_settled_calls_stay_as_they_are),
