@@ -81,9 +81,10 @@ enum {
     "ORDER BY g.day, g.hour, g.workflow, g.model, g.provider, g.key_id, g.end_user")
 
 /* First in the transaction.  The planner cannot know how many rows come and would sort them all to
- * group them: three times the work of hashing. */
+ * group them: three times the work of hashing.  Other processes have their own work to do. */
 PG_STATEMENT(usage_tune_statement,
-    "SELECT set_config('enable_sort', 'off', true), set_config('work_mem', '32MB', true)");
+    "SELECT set_config('enable_sort', 'off', true), set_config('work_mem', '32MB', true),"
+    "       set_config('max_parallel_workers_per_gather', '0', true)");
 
 /* By no name, by day or by hour: 8,760 rows are a year. */
 PG_STATEMENT(usage_totals_statement,
