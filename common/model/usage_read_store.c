@@ -39,7 +39,7 @@ enum {
 #define P_MONTHS "$12::int4[]"
 #define P_DAYS "$13::int4[]"
 #define P_EDGES "$14::int4[]"
-#define P_CELL_DAYS "$15::int4" /* of usage_cells_statement */
+#define P_CELL_DAYS "$15::int4" /* of usage_cells_statement; 0: all */
 #define P_COVERS "$15::int4[]"  /* of usage_users_statement */
 #define P_AFTER "$16::text"
 #define P_USERS "$17::int4"
@@ -115,7 +115,8 @@ PG_STATEMENT(usage_cells_statement,
     "WITH present AS ("
     "    SELECT day"
     "    FROM usage_days"
-    "    WHERE tenant = " P_TENANT " AND day >= " P_FIRST_DAY " AND day < " P_END_DAY
+    "    WHERE " P_CELL_DAYS " > 0"
+    "      AND tenant = " P_TENANT " AND day >= " P_FIRST_DAY " AND day < " P_END_DAY
     "    ORDER BY day"
     "), page AS MATERIALIZED ("
     "    SELECT coalesce(max(greatest(day, (SELECT day FROM present LIMIT 1) + 1)),"
@@ -316,7 +317,6 @@ bool usage_read(struct pg *pg, const struct usage_question *question, admin_done
                 void *arg)
 {
     struct usage_range range = rest_of_range(question);
-    int32_t cell_days = cell_days_per_page(question);
     struct lists *lists = calloc(1, sizeof(*lists));
     struct pg_value values[USERS_VALUES];
     char after[USAGE_AFTER_SIZE + 1];
@@ -351,7 +351,7 @@ bool usage_read(struct pg *pg, const struct usage_question *question, admin_done
            },
            sizeof(values));
     if (statement == &usage_cells_statement)
-        values[CELLS_VALUES - 1] = pg_int4(cell_days > 0 ? cell_days : INT32_MAX);
+        values[CELLS_VALUES - 1] = pg_int4(cell_days_per_page(question));
     ok = admin_transaction(pg,
                            (const struct pg_step[]){
                                {.statement = tenant_scope, .values = values, .count = 1},
