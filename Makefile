@@ -226,7 +226,7 @@ valgrind: $(UNIT_TESTS)
 	  valgrind $(UNIT_TESTS)
 
 # Everything, with the total of all cases as the last line; tests/README.md says how to run a part.
-.PHONY: test integration slow chaos fuzz fuzz-run
+.PHONY: test integration slow chaos chaos-budget fuzz fuzz-run
 test:
 	$(Q)tests/run
 integration: | venv
@@ -235,6 +235,8 @@ slow: | venv
 	$(Q)tests/run slow
 chaos:
 	$(Q)tests/run chaos
+chaos-budget: programs tools kafka | venv deps-run
+	$(Q)build/venv/bin/python tests/chaos/budget
 FUZZ_SECONDS ?= 60
 fuzz: | deps-fuzz
 	$(Q)$(MAKE) --no-print-directory CC=clang FLAVOR=fuzz fuzz-run
@@ -311,6 +313,7 @@ make integration   integration tests on real Kafka
 make slow          the integration tests that take minutes
 make fuzz          every fuzz target for FUZZ_SECONDS=60
 make chaos         kill things at random under load, then check that nothing was lost
+make chaos-budget  a ceiling under kills and flushes: never passed, not for a moment
 make bench-smoke   what a job costs beside a bare client
 make bench-usage   how long questions about a year of usage take
 make bench-admission  what limits and budgets cost

@@ -32,7 +32,8 @@ class Stage:
         self.admin = None
         self.sink = None
         self.endpoint_secret = None
-        self.jobs = []  # every job the demo submitted
+        self.jobs = []  # every job the demo submitted as its first tenant
+        self.other_calls = set()  # calls of other tenants' jobs
         self.is_up = False
         self.verifier = Verifier(os.path.join(os.path.dirname(folder), "demo-venv"))
 
