@@ -258,7 +258,7 @@ C_SOURCES := $(wildcard common/*/*.c producer/*.c producer/*/*.c worker/*.c work
   migrations/*.c tests/*/*.c deploy/local/*.c)
 C_HEADERS := $(wildcard common/*/*.h producer/*.h producer/*/*.h worker/*.h worker/*/*.h scheduler/*.h \
   migrations/*.h tests/*/*.h)
-SCRIPTS := $(wildcard tests/run tests/run_* tests/check_* tests/*/run tests/bench/smoke tests/bench/usage .ci/run deploy/local/kafka/* \
+SCRIPTS := $(wildcard tests/run tests/run_* tests/check_* tests/*/run tests/bench/smoke tests/chaos/budget tests/bench/usage .ci/run deploy/local/kafka/* \
   deploy/local/stack deploy/local/demo deploy/local/hello deploy/local/deps)
 LINTS := lint-format lint-tidy lint-cppcheck lint-layers lint-python
 .PHONY: lint $(LINTS) format
