@@ -19,6 +19,9 @@ enum {
     REFUSAL_WORDS = 8, /* of admit's list */
     STALE_WORDS = 2,
     GO_HOLDS = 8, /* shadows stand above */
+    HEAD_NUMBERS = 4,
+    SCOPE_NUMBERS = 4,
+    ACCOUNT_NUMBERS = 3,
 };
 
 static const int64_t total_wait_us = 3600 * US_PER_S;
@@ -92,44 +95,74 @@ void book_account_format(enum limit_scope scope, const char *name, const char *w
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-static void add_scope(struct script_args *args, const char *text, bool is_shadow, int64_t requests,
-                      int64_t tokens, int64_t leases)
-{
-    script_args_add(args, text);
-    script_args_add(args, is_shadow ? "1" : "0");
-    script_args_add_number(args, requests);
-    script_args_add_number(args, tokens);
-    script_args_add_number(args, leases);
-}
-
 /* A double holds it, and it is over every ceiling. */
 static int64_t bounded(int64_t nano)
 {
     return nano < 0 ? 0 : nano > MONEY_MAX_NANO ? MONEY_MAX_NANO + 1 : nano;
 }
 
+/* The numbers of a question, which travel as one argument in front of the texts they go with. */
+struct numbers {
+    int64_t
+        of[HEAD_NUMBERS + SCOPE_NUMBERS * WIRE_SCOPES_MAX + ACCOUNT_NUMBERS * WIRE_ACCOUNTS_MAX];
+    size_t count;
+};
+
+static void put(struct numbers *numbers, int64_t number)
+{
+    numbers->of[numbers->count++] = number;
+}
+
+static void put_head(struct numbers *numbers, const struct admission_request *request,
+                     bool is_enforced, int scopes)
+{
+    int lease_s = request->lease_s > 0 ? request->lease_s : WIRE_LEASE_DEFAULT_S;
+
+    put(numbers, lease_s * INT64_C(1000));
+    put(numbers, request->tokens > 0 ? request->tokens : 0);
+    put(numbers, is_enforced);
+    put(numbers, scopes);
+}
+
+static void put_scope(struct numbers *numbers, bool is_shadow, int64_t requests, int64_t tokens,
+                      int64_t leases)
+{
+    put(numbers, is_shadow);
+    put(numbers, requests);
+    put(numbers, tokens);
+    put(numbers, leases);
+}
+
 static void add_head(struct script_args *args, char kind, const char *owner,
                      const struct admission_request *request, const char *generation,
-                     bool is_enforced)
+                     const struct numbers *numbers)
 {
     char name[ADMISSION_NAME_SIZE];
 
     admission_name_format(request->job, request->run, request->call, name);
     script_args_add_prefix(args, kind, owner);
     script_args_add(args, name);
-    script_args_add_number(args, (request->lease_s > 0 ? request->lease_s : WIRE_LEASE_DEFAULT_S) *
-                                     INT64_C(1000));
-    script_args_add_number(args, request->tokens > 0 ? request->tokens : 0);
     script_args_add(args, generation);
     script_args_add_number(args, bounded(request->amount_nano));
     script_args_add_number(args, request->run_token);
-    script_args_add(args, is_enforced ? "1" : "0");
+    script_args_add_packed(args, numbers->of, numbers->count);
 }
 
 static bool has_rates(const struct limit_set *set)
 {
     return set->requests_per_minute >= 0 || set->tokens_per_minute >= 0 ||
            set->max_concurrency >= 0;
+}
+
+static void put_scopes(struct numbers *numbers, const struct admission_request *request)
+{
+    for (int i = 0; i < request->limit_count; i++) {
+        const struct limit_set *set = request->limits[i].set;
+
+        if (has_rates(set))
+            put_scope(numbers, set->is_shadow, set->requests_per_minute, set->tokens_per_minute,
+                      set->max_concurrency);
+    }
 }
 
 static void add_scopes(const struct admission_request *request, struct script_args *args,
@@ -145,8 +178,7 @@ static void add_scopes(const struct admission_request *request, struct script_ar
         map->scopes[map->scope_count] = limit->scope;
         map->scope_texts[map->scope_count++] = args->count;
         wire_scope_format(limit->scope, limit->name, text);
-        add_scope(args, text, limit->set->is_shadow, limit->set->requests_per_minute,
-                  limit->set->tokens_per_minute, limit->set->max_concurrency);
+        script_args_add(args, text);
     }
 }
 
@@ -158,12 +190,27 @@ static int64_t window_wait_us(const struct admission_request *request, enum budg
     return wait_us > least_wait_us ? wait_us : least_wait_us;
 }
 
+static void put_accounts(struct numbers *numbers, const struct admission_request *request)
+{
+    for (int i = 0; i < request->limit_count; i++) {
+        const struct limit_set *set = request->limits[i].set;
+
+        for (int window = 0; window < BUDGET_WINDOW_COUNT; window++) {
+            if (set->budget_nano[window] < 0)
+                continue;
+            put(numbers, set->budget_nano[window]);
+            put(numbers, set->is_shadow);
+            put(numbers, window_wait_us(request, (enum budget_window)window));
+        }
+    }
+}
+
 static void add_accounts(const struct admission_request *request, struct script_args *args,
                          struct wire_map *map)
 {
     char text[BOOK_ACCOUNT_SIZE];
 
-    for (int i = 0; request->windows && i < request->limit_count; i++) {
+    for (int i = 0; i < request->limit_count; i++) {
         const struct applied_limit *limit = &request->limits[i];
 
         for (int window = 0; window < BUDGET_WINDOW_COUNT; window++) {
@@ -173,9 +220,6 @@ static void add_accounts(const struct admission_request *request, struct script_
                 .scope = limit->scope, .window = (enum budget_window)window, .text = args->count};
             book_account_format(limit->scope, limit->name, request->windows->id[window], text);
             script_args_add(args, text);
-            script_args_add_number(args, limit->set->budget_nano[window]);
-            script_args_add(args, limit->set->is_shadow ? "1" : "0");
-            script_args_add_number(args, window_wait_us(request, (enum budget_window)window));
         }
     }
 }
@@ -199,21 +243,26 @@ static int count_budgets(const struct admission_request *request, bool *is_enfor
 bool wire_tenant(const struct admission_request *request, struct script_args *args,
                  struct wire_map *map)
 {
+    struct numbers numbers;
     int scopes = 0;
     bool has_accounts;
 
+    numbers.count = 0;
     *map = (struct wire_map){.scope_count = 0};
     has_accounts = count_budgets(request, &map->has_money) > 0 && request->windows;
     for (int i = 0; i < request->limit_count; i++)
         scopes += has_rates(request->limits[i].set);
     if (scopes == 0 && !has_accounts)
         return false;
+    put_head(&numbers, request, map->has_money, scopes);
+    put_scopes(&numbers, request);
+    if (has_accounts)
+        put_accounts(&numbers, request);
     add_head(args, 't', request->tenant, request,
              !has_accounts                                   ? ""
              : request->generation && request->generation[0] ? request->generation
                                                              : "0.0",
-             map->has_money);
-    script_args_add_number(args, scopes);
+             &numbers);
     add_scopes(request, args, map);
     if (has_accounts)
         add_accounts(request, args, map);
@@ -222,12 +271,16 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
 
 bool wire_provider(const struct admission_request *request, struct script_args *args)
 {
+    struct numbers numbers;
+
     if (!request->provider)
         return false;
-    add_head(args, 'p', request->provider, request, "", false);
-    script_args_add_number(args, 1);
-    add_scope(args, "account", false, request->provider_requests_per_minute,
+    numbers.count = 0;
+    put_head(&numbers, request, false, 1);
+    put_scope(&numbers, false, request->provider_requests_per_minute,
               request->provider_tokens_per_minute, request->provider_max_concurrency);
+    add_head(args, 'p', request->provider, request, "", &numbers);
+    script_args_add(args, "account");
     return true;
 }
 

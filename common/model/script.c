@@ -150,6 +150,20 @@ void script_args_add_number(struct script_args *args, int64_t number)
     script_args_add(args, at);
 }
 
+void script_args_add_packed(struct script_args *args, const int64_t *numbers, size_t count)
+{
+    char bytes[sizeof(*numbers)];
+
+    if (!begin(args))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t byte = 0; byte < sizeof(bytes); byte++)
+            bytes[byte] = (char)((uint64_t)numbers[i] >> 8 * byte);
+        buf_append(&args->text, bytes, sizeof(bytes));
+    }
+    buf_append(&args->text, "", 1);
+}
+
 void script_args_add_prefix(struct script_args *args, char kind, const char *name)
 {
     const char head[] = {'{', kind, ':'};
@@ -171,7 +185,7 @@ const char *script_args_get(const struct script_args *args, size_t index)
     return args->text.data + args->starts[index];
 }
 
-static size_t args_len(const struct script_args *args, size_t index)
+size_t script_args_len(const struct script_args *args, size_t index)
 {
     size_t end = index + 1 < args->count ? args->starts[index + 1] : args->text.len;
 
@@ -195,7 +209,7 @@ void script_send(struct redis *redis, enum script script, bool is_whole,
         lens[i] = strlen(words[i]);
     for (size_t i = 0; i < args->count; i++) {
         words[i + COMMAND_WORDS] = script_args_get(args, i);
-        lens[i + COMMAND_WORDS] = args_len(args, i);
+        lens[i + COMMAND_WORDS] = script_args_len(args, i);
     }
     redis_command(redis, words, lens, (int)count, done, arg);
     if (is_many) {

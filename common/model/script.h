@@ -42,11 +42,14 @@ void script_args_release(struct script_args *args);
 void script_args_copy(struct script_args *to, const struct script_args *from); /* to is empty */
 void script_args_add(struct script_args *args, const char *text);
 void script_args_add_number(struct script_args *args, int64_t number);
+/* One argument of many numbers: '<i8' of Lua's struct. */
+void script_args_add_packed(struct script_args *args, const int64_t *numbers, size_t count);
 /* "{t:<name>}:" or "{p:<name>}:". */
 void script_args_add_prefix(struct script_args *args, char kind, const char *name);
 /* False: something did not fit or memory is out; it must not be sent. */
 bool script_args_ok(const struct script_args *args) MUST_CHECK;
 const char *script_args_get(const struct script_args *args, size_t index);
+size_t script_args_len(const struct script_args *args, size_t index);
 
 /* One EVALSHA, or EVAL with the whole text.  done as of redis_command. */
 void script_send(struct redis *redis, enum script script, bool is_whole,

@@ -109,7 +109,8 @@ static void turn_until(int64_t left)
         event_base_loop(m.base, EVLOOP_ONCE);
 }
 
-static void send_words(const char *const *words, int count, const struct expected *expected)
+static void send_words(const char *const *words, const size_t *lens, int count,
+                       const struct expected *expected)
 {
     struct expected *slot = &m.expected[m.sent % (PIPELINE + 64)];
 
@@ -118,25 +119,26 @@ static void send_words(const char *const *words, int count, const struct expecte
     *slot = *expected;
     slot->step = m.step;
     m.sent++;
-    redis_command(m.redis, words, NULL, count, on_reply, slot);
+    redis_command(m.redis, words, lens, count, on_reply, slot);
 }
 
 static void send_script(enum script script, const struct script_args *args,
                         const struct expected *expected)
 {
-    const char *words[64];
+    const char *words[64] = {"EVALSHA", m.sha[script], "2", script_args_get(args, 0)};
+    size_t lens[64];
     char now[32];
-    int count = 0;
+    int count = 4;
 
     snprintf(now, sizeof(now), "%" PRId64, kept.now_us);
-    words[count++] = "EVALSHA";
-    words[count++] = m.sha[script];
-    words[count++] = "2";
-    words[count++] = script_args_get(args, 0);
     words[count++] = now;
-    for (size_t i = 1; i < args->count; i++)
+    for (int i = 0; i < count; i++)
+        lens[i] = strlen(words[i]);
+    for (size_t i = 1; i < args->count; i++) {
+        lens[count] = script_args_len(args, i);
         words[count++] = script_args_get(args, i);
-    send_words(words, count, expected);
+    }
+    send_words(words, lens, count, expected);
 }
 
 /* A plain command whose reply does not matter. */
@@ -145,7 +147,7 @@ static void send_plain(const char *a, const char *b, const char *c)
     const char *const words[] = {a, b, c};
     const struct expected any = {.what = a};
 
-    send_words(words, c ? 3 : b ? 2 : 1, &any);
+    send_words(words, NULL, c ? 3 : b ? 2 : 1, &any);
 }
 
 static void on_found(const struct redis_reply *reply, void *arg)
@@ -756,7 +758,7 @@ static void load_scripts(void)
         }
         replace(&text, "local time = call('TIME')", "local time = {0, KEYS[2]}");
         replace(&text, ", 'PX', format('%d', ttl_ms))", ")");
-        replace(&text, ", 'PX', ARGV[2])", ")");
+        replace(&text, ", 'PX', format('%d', lease_ms))", ")");
         m.sha[i] = xstrdup(look("SCRIPT", "LOAD", text));
         free(text);
     }

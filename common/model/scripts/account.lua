@@ -5,7 +5,6 @@
 --          of tokens (-1: not said); read: nothing
 -- Returns  read: {age, closed for, then the six}; age -1: nothing was learned
 local prefix = KEYS[1]
-local now = time_us()
 
 if #ARGV > 0 then
     local closed_us = tonumber(ARGV[1])

@@ -6,7 +6,6 @@
 --          submits: limit, remaining, reset, tokens: limit, remaining, reset}; a meter is that of
 --          the scope with least left, limit -1 without one.
 local prefix, submits = KEYS[1], tonumber(ARGV[1])
-local now = time_us()
 local NEVER = 2 ^ 53
 local result = {0, 0, 0, 0, -1, 0, 0, -1, 0, 0}
 local ask = {'MGET'}
@@ -66,9 +65,9 @@ for at = 2, #ARGV, 4 do
         end
     end
     if tokens >= 0 and not is_shadow then
-        local state = state_read(got[2 * index + 2], now)
+        local state = state_read(got[2 * index + 2])
         local burst, sum = burst_of(tokens), 0
-        ring_turn(state, now)
+        ring_turn(state)
         for slot = 5, 4 + RING do
             sum = sum + state[slot]
         end

@@ -6,46 +6,83 @@
 -- Returns 0 done, 1 the book is being made (say it again), 2 done but it cost more than reserved.
 local prefix, name, how, parts = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
 
-if parts >= 2 then
-    local raw = call('GET', prefix .. 'n:' .. name)
-    if raw then
-        local used = (how == 'R' or how == 'X') and 0 or tonumber(ARGV[4])
-        rates_end(prefix, name, raw, time_us(), used, how == 'X')
+-- Gives back what the record took beyond what was used.  It is {at, tokens, then for each scope: key
+-- of its state, cost of the request, cost of its tokens (in microseconds), key of its leases or ''}.
+-- used < 0: not known, the estimate stays taken.
+local raw = parts >= 2 and call('GETDEL', prefix .. 'n:' .. name)
+if raw then
+    local record = cmsgpack.unpack(raw)
+    local at, tokens = record[1], record[2]
+    local used = (how == 'R' or how == 'X') and 0 or tonumber(ARGV[4])
+    for i = 3, #record, 4 do
+        local request_us, tokens_us, leases = record[i + 1], record[i + 2], record[i + 3]
+        local unused = used >= 0 and tokens_us > 0 and tokens - used or 0
+        local request_back = how == 'X' and request_us or 0
+        if unused ~= 0 or request_back > 0 then
+            local key = prefix .. record[i]
+            local raw_state = call('GET', key)
+            if raw_state or unused < 0 then
+                local state = state_read(raw_state)
+                state[2] = state[2] - request_back
+                if unused ~= 0 then
+                    local newest = ring_turn(state)
+                    local span = floor(at / SPAN)
+                    local back = tokens > 0 and floor(tokens_us / tokens * unused) or 0
+                    if unused < 0 then
+                        state[3] = max(state[3], now)
+                    end
+                    state[3] = state[3] - back
+                    if span > newest or (unused < 0 and span <= newest - RING) then
+                        span = newest
+                    end
+                    if span > newest - RING then
+                        local slot = 5 + span % RING
+                        state[slot] = max(state[slot] - unused, 0)
+                    end
+                end
+                state_write(key, state)
+            end
+        end
+        if leases ~= '' then
+            call('ZREM', prefix .. leases, name)
+        end
     end
 end
 if parts % 2 == 0 then
     return 0
 end
 
-local book = call('HMGET', prefix .. 'book', 'gen', 'ver', 'live', 'r:' .. name)
+local key, record_field = prefix .. 'book', 'r:' .. name
+local book = call('HMGET', key, 'gen', 'ver', 'live', record_field)
 if book[1] and string.sub(book[1], 1, 9) == 'building:' then
     return 1
 end
 if not book[4] then
     return 0
 end
-local state, amount_text, rest = match(book[4], '^(%u) (%d+) (.*)$')
+local state, amount_text, rest, names = match(book[4], '^(%u) (%d+) (%d+ %d+ ?(.*))$')
 if how == 'U' and state == 'U' then
     return 0
 end
 
 local amount = tonumber(amount_text)
 local cost = how == 'S' and tonumber(ARGV[3]) or 0
-local accounts = {}
-local ask = {'HMGET', prefix .. 'book'}
-for account in string.gmatch(match(rest, '^%d+ %d+ ?(.*)$'), '%S+') do
-    accounts[#accounts + 1] = 'a:' .. account
-    ask[#ask + 1] = 'a:' .. account
+local ask, count = {'HMGET', key}, 2
+for account in string.gmatch(names, '%S+') do
+    count = count + 1
+    ask[count] = 'a:' .. account
 end
-local fields = {'HSET', prefix .. 'book', 'ver', format('%d', book[2] + 1)}
+local fields = {'HSET', key, 'ver', format('%d', book[2] + 1)}
+local last = 4
 if state == 'R' then
     fields[5], fields[6] = 'live', format('%d', book[3] - 1)
+    last = 6
 end
-local values = #accounts > 0 and call(unpack(ask)) or {}
-for i = 1, #accounts do
-    if values[i] then -- else it was of a window long past
-        local spent, reserved, unknown = match(values[i], '^(%S+) (%S+) (%S+)$')
-        spent, reserved, unknown = spent + cost, tonumber(reserved), tonumber(unknown)
+local values = count > 2 and call(unpack(ask)) or {}
+for i = 3, count do
+    local value = values[i - 2]
+    if value then -- else it was of a window long past
+        local spent, reserved, unknown = match(value, '^(%S+) (%S+) (%S+)$')
         if state == 'R' then
             reserved = reserved - amount
         else
@@ -54,15 +91,16 @@ for i = 1, #accounts do
         if how == 'U' then
             unknown = unknown + amount
         end
-        fields[#fields + 1] = accounts[i]
-        fields[#fields + 1] = format('%d %d %d', spent, reserved, unknown)
+        fields[last + 1] = ask[i]
+        fields[last + 2] = format('%d %d %d', spent + cost, reserved, unknown)
+        last = last + 2
     end
 end
 if how == 'U' then
-    fields[#fields + 1] = 'r:' .. name
-    fields[#fields + 1] = 'U ' .. amount_text .. ' ' .. rest
+    fields[last + 1] = record_field
+    fields[last + 2] = 'U ' .. amount_text .. ' ' .. rest
 else
-    call('HDEL', prefix .. 'book', 'r:' .. name)
+    call('HDEL', key, record_field)
 end
 call(unpack(fields))
 return cost > amount and 2 or 0
