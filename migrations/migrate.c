@@ -187,7 +187,8 @@ done:
 
 /* Partitions are reached through their parents only, and need no rights of their own.  Functions
  * that may drop data run as their owner, hence not for everybody.  The daemons serve all tenants,
- * so policies show them all; they step down to the tenants' role where they act for one. */
+ * so policies show them all; they step down to the tenants' role where they act for one, and to the
+ * intake's where they store what many tenants submit. */
 static const char grant_all[] =
     "DO $$\n"
     "DECLARE\n"
@@ -217,12 +218,13 @@ static const char grant_all[] =
     "                           ELSE 'SELECT, INSERT, UPDATE, DELETE'\n"
     "                       END, object.name, app);\n"
     "        IF object.has_policies THEN\n"
-    "            EXECUTE format('DROP POLICY IF EXISTS %I ON %I', 'daemons ' || app, object.name);\n"
+    "            EXECUTE format('DROP POLICY IF EXISTS %I ON %I', 'daemons ' || app, "
+    "object.name);\n"
     "            EXECUTE format('CREATE POLICY %I ON %I TO %I USING (true)',\n"
     "                           'daemons ' || app, object.name, app);\n"
     "        END IF;\n"
     "    END LOOP;\n"
-    "    EXECUTE format('GRANT nightshift_tenant TO %I', app);\n"
+    "    EXECUTE format('GRANT nightshift_tenant, nightshift_intake TO %I', app);\n"
     "    FOR object IN\n"
     "        SELECT p.oid::regprocedure AS name\n"
     "        FROM pg_proc p\n"

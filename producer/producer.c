@@ -54,6 +54,7 @@ static bool connect_duties(struct producer *producer, const char *url, struct er
 {
     struct pg_options intake = {.url = url,
                                 .duty = "intake",
+                                .role = INTAKE_ROLE,
                                 .statement_timeout_ms = INTAKE_TIMEOUT_MS,
                                 .lock_timeout_ms = KEY_WAIT_MS,
                                 .keeps_clock = true};
@@ -71,7 +72,7 @@ static bool connect_duties(struct producer *producer, const char *url, struct er
 
 static bool open_stores(struct producer *producer, struct err *err)
 {
-    producer->submits = submit_store_new(producer->intake_pg, producer->api_pg);
+    producer->submits = submit_store_new(producer->intake_pg, producer->read_pg, producer->api_pg);
     producer->jobs = job_store_new(producer->read_pg);
     producer->ends = end_store_new(producer->cancel_pg);
     producer->keys = key_store_new(producer->api_pg);

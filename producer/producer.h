@@ -52,8 +52,9 @@ struct producer {
     struct webhook_policy webhooks; /* networks that are allowed, the data key */
 
     /* One connection per duty, so that a slow batch delays no other duty. */
-    struct pg *intake_pg; /* submits; waits one second for a lock, keeps the clock */
-    struct pg *read_pg;   /* job reads, lists, events */
+    struct pg *intake_pg; /* submits, as the intake's role; waits one second for a lock,
+                             keeps the clock */
+    struct pg *read_pg;   /* job reads, lists, events; as the tenants' role */
     struct pg *cancel_pg; /* as the tenants' role */
     struct pg *api_pg;    /* keys, administration */
     struct submit_store *submits;

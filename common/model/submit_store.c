@@ -11,6 +11,7 @@
 #include "common/io/pg_batch.h"
 #include "common/model/sql.h"
 #include "common/model/store.h"
+#include "common/model/tenant_scope_store.h"
 
 enum {
     SUBMIT_COLUMNS = 24,
@@ -22,124 +23,21 @@ enum {
 
 static const struct log_context log_submits = {.component = "submits"};
 
-/* The fast lane: a job that may run now, of a tenant with nothing waiting at its priority, with
- * nothing paused and no gate closed, is dealt at once as far as credits go.  Credits come from one
- * row of lanes per priority, whichever no other submit holds: they are a bound, not a right.  Index
- * queue_backlog.
- */
-#define SQL_FAST_LANE                                                                      \
-    "ready AS MATERIALIZED ("                                                              \
-    "    SELECT f.id, f.priority,"                                                         \
-    "           row_number() OVER (PARTITION BY f.priority ORDER BY f.id) AS place"        \
-    "    FROM fresh f"                                                                     \
-    "    WHERE f.ready_at <= now()"                                                        \
-    "      AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'priority'"                     \
-    "              AND name = (ARRAY['high', 'normal', 'low'])[f.priority + 1])"           \
-    "      AND NOT EXISTS (SELECT FROM pauses WHERE kind = 'tenant' AND name = f.tenant)"  \
-    "      AND NOT EXISTS (SELECT FROM tenants t WHERE t.id = f.tenant AND t.is_disabled)" \
-    "      AND NOT EXISTS (SELECT FROM gates g WHERE g.tenant = f.tenant"                  \
-    "              AND (g.kind, g.name) IN (('tenant', ''), ('key', f.key_id),"            \
-    "                  ('workflow', f.workflow), ('user', f.end_user),"                    \
-    "                  ('model', f.model)))"                                               \
-    "      AND NOT EXISTS (SELECT FROM queue q WHERE q.tenant = f.tenant"                  \
-    "              AND q.priority = f.priority AND q.ready_at <= now()"                    \
-    "              AND q.dispatched_at IS NULL)"                                           \
-    "), credit AS MATERIALIZED ("                                                          \
-    "    SELECT w.priority, l.shard, least(l.credits, w.wanted) AS used"                   \
-    "    FROM (SELECT priority, count(*) AS wanted FROM ready GROUP BY priority"           \
-    "          ORDER BY priority) AS w"                                                    \
-    "    CROSS JOIN LATERAL ("                                                             \
-    "        SELECT shard, credits FROM lanes"                                             \
-    "        WHERE lanes.priority = w.priority AND credits > 0 AND expires_at > now()"     \
-    "        ORDER BY credits DESC"                                                        \
-    "        LIMIT 1"                                                                      \
-    "        FOR UPDATE SKIP LOCKED"                                                       \
-    "    ) AS l"                                                                           \
-    "), spent AS ("                                                                        \
-    "    UPDATE lanes SET credits = lanes.credits - c.used FROM credit c"                  \
-    "    WHERE lanes.priority = c.priority AND lanes.shard = c.shard"                      \
-    "), fast AS MATERIALIZED ("                                                            \
-    "    SELECT r.id FROM ready r JOIN credit c ON c.priority = r.priority"                \
-    "    WHERE r.place <= c.used"                                                          \
-    ")"
-
-/* The key's row waits for another transaction that holds the same key (lock_timeout) and then gives
- * way; a job without a row in `fresh` was there before. */
+/* What the intake connection says calls functions of the database
+ * (migrations/0010_intake_role.sql), which are all that its role may do.  Columns: ord, is_fast,
+ * full_scope. */
 PG_STATEMENT(submit_store_statement,
-    "WITH input AS MATERIALIZED ("
-    "    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int4[], $5::text[],"
-    "        $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],"
-    "        $12::timestamptz[], $13::timestamptz[], $14::int4[], $15::int4[], $16::int8[],"
-    "        $17::text[], $18::text[], $19::uuid[], $20::int4[], $21::text[], $22::bytea[],"
-    "        $23::int8[], $24::text[])"
-    "    WITH ORDINALITY AS input(id, tenant, key_id, priority, workflow, end_user, purpose,"
-    "        data_class, metadata, model, request, run_at, deadline, max_attempts, timeout_s,"
-    "        max_cost_nano, webhook_url, webhook_events, replay_of, est_tokens, key, body_hash,"
-    "        worst_case_nano, caps, ord)"
-    "), overflow AS MATERIALIZED ("
-    "    SELECT o.job, o.scope"
-    "    FROM (SELECT array_agg(id) AS ids, array_agg(tenant) AS tenants,"
-    "                 array_agg(key_id) AS key_ids, array_agg(workflow) AS workflows,"
-    "                 array_agg(end_user) AS end_users, array_agg(model) AS models,"
-    "                 array_agg(key) AS keys, array_agg(caps) AS caps"
-    "          FROM input"
-    "          WHERE caps IS NOT NULL"
-    "          HAVING count(*) > 0) AS c,"
-    "         submit_overflow(c.ids, c.tenants, c.key_ids, c.workflows, c.end_users, c.models,"
-    "                         c.keys, c.caps) AS o"
-    "), keyed AS ("
-    "    INSERT INTO idempotency (tenant, key, job, body_hash)"
-    "    SELECT tenant, key, id, body_hash FROM input"
-    "    WHERE key IS NOT NULL AND id NOT IN (SELECT job FROM overflow)"
-    "    ORDER BY tenant, key"
-    "    ON CONFLICT DO NOTHING"
-    "    RETURNING job"
-    "), fresh AS MATERIALIZED ("
-    "    SELECT *, greatest(run_at, now()) AS ready_at"
-    "    FROM input"
-    "    WHERE CASE WHEN key IS NULL THEN id NOT IN (SELECT job FROM overflow)"
-    "               ELSE id IN (SELECT job FROM keyed) END"
-    "), " SQL_FAST_LANE
-    ", stored AS ("
-    "    INSERT INTO jobs (id, tenant, key_id, priority, workflow, end_user, purpose, data_class,"
-    "                      metadata, model, request, run_at, deadline, max_attempts, timeout_s,"
-    "                      max_cost_nano, webhook_url, webhook_events, replay_of, est_tokens,"
-    "                      worst_case_nano)"
-    "    SELECT id, tenant, key_id, priority, workflow, end_user, purpose, data_class,"
-    "           metadata::jsonb, model, request, run_at, deadline, max_attempts, timeout_s,"
-    "           max_cost_nano, webhook_url, string_to_array(webhook_events, ','), replay_of,"
-    "           est_tokens, worst_case_nano"
-    "    FROM fresh"
-    "    ORDER BY id"
-    "), queued AS ("
-    "    INSERT INTO queue (job, tenant, priority, ready_at, deadline, dispatched_at,"
-    "                       published_at, est_tokens, wait_reason, key_id, workflow, end_user,"
-    "                       model)"
-    "    SELECT f.id, f.tenant, f.priority, f.ready_at, f.deadline, d.at, d.at, f.est_tokens,"
-    "           CASE WHEN f.run_at > now() THEN 'run_at' END, f.key_id, f.workflow, f.end_user,"
-    "           f.model"
-    "    FROM fresh f"
-    "    LEFT JOIN LATERAL (SELECT now() AS at FROM fast WHERE fast.id = f.id) AS d ON true"
-    "    ORDER BY f.id"
-    "), told AS ("
-    "    INSERT INTO events (job, run, seq, kind)"
-    "    SELECT id, 0, 0, 'job.queued' FROM fresh"
-    "    ORDER BY id"
-    "), tallied AS ("
-    "    INSERT INTO counts (tenant, priority, state, delta)"
-    "    SELECT tenant, priority, 'queued', count(*) FROM fresh GROUP BY tenant, priority"
-    ")"
-    "SELECT ord, id IN (SELECT id FROM fast), NULL::int4 FROM fresh "
-    "UNION ALL "
-    "SELECT i.ord, false, o.scope FROM input i JOIN overflow o ON o.job = i.id");
+    "SELECT ord, is_fast, full_scope FROM submit_jobs("
+    "$1::uuid[], $2::text[], $3::text[], $4::int4[], $5::text[],"
+    " $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],"
+    " $12::timestamptz[], $13::timestamptz[], $14::int4[], $15::int4[], $16::int8[],"
+    " $17::text[], $18::text[], $19::uuid[], $20::int4[], $21::text[], $22::bytea[],"
+    " $23::int8[], $24::text[])");
 
 PG_STATEMENT(submit_find_key_statement,
-    "SELECT i.job, i.body_hash, j.worst_case_nano "
-    "FROM idempotency i "
-    "LEFT JOIN jobs j ON " SQL_KEYED("j.id", "i.job") " "
-    "WHERE i.tenant = $1::text AND i.key = $2::text");
+    "SELECT job, body_hash, worst_case_nano FROM submit_find_key($1::text, $2::text)");
 
-PG_STATEMENT(submit_find_job_statement, "SELECT true FROM jobs WHERE id = $1::uuid");
+PG_STATEMENT(submit_find_job_statement, "SELECT submit_find_job($1::uuid)");
 
 PG_STATEMENT(submit_unpublish_statement,
     "WITH input AS MATERIALIZED ("
@@ -189,17 +87,19 @@ static const struct pg_batch_kind unpublish_kind = {
 
 struct submit_store {
     struct pg *intake;
+    struct pg *read;
     struct pg_batch *submits;
     struct pg_batch *unpublishes;
 };
 
-struct submit_store *submit_store_new(struct pg *intake, struct pg *api)
+struct submit_store *submit_store_new(struct pg *intake, struct pg *read, struct pg *api)
 {
     struct submit_store *store = calloc(1, sizeof(*store));
 
     if (!store)
         return NULL;
     store->intake = intake;
+    store->read = read;
     store->submits = pg_batch_new(intake, &submit_kind, NULL, 0);
     store->unpublishes = pg_batch_new(api, &unpublish_kind, NULL, 0);
     if (store->submits && store->unpublishes)
@@ -377,7 +277,7 @@ bool submit_find_key(struct submit_store *store, const char *tenant, const char 
 static void on_job_found(const struct pg_reply *reply, void *arg)
 {
     struct submit_wait wait = *(struct submit_wait *)arg;
-    bool is_found = reply->status == PG_OK && pg_rows(reply->result) > 0;
+    bool is_found = reply->status == PG_OK && pg_get_bool(reply->result, 0, 0);
 
     free(arg);
     wait.done.job(reply->status, is_found, wait.arg);
@@ -481,6 +381,6 @@ bool submit_copy(struct submit_store *store, struct id job, const char *tenant,
         return false;
     wait->done.copy = done;
     wait->job = job;
-    pg_query(store->intake, &submit_copy_statement, values, 2, on_copied, wait);
+    tenant_query(store->read, tenant, &submit_copy_statement, values, 2, on_copied, wait);
     return true;
 }

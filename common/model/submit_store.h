@@ -12,8 +12,13 @@
 
 struct submit_store;
 
-/* intake must wait no longer for a lock than a submit may wait for another with its key. */
-struct submit_store *submit_store_new(struct pg *intake, struct pg *api);
+/* The role of the intake connection (pg_options.role): it has no right to any table, but may call
+ * what migrations/0010_intake_role.sql defines. */
+#define INTAKE_ROLE "nightshift_intake"
+
+/* intake must wait no longer for a lock than a submit may wait for another with its key.  read acts
+ * as TENANT_ROLE. */
+struct submit_store *submit_store_new(struct pg *intake, struct pg *read, struct pg *api);
 void submit_store_free(struct submit_store *store);
 
 enum submit_result {

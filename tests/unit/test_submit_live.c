@@ -12,21 +12,26 @@
 #include <cmocka.h>
 
 #include "common/base/clock.h"
+#include "common/model/tenant_scope_store.h"
 #include "tests/unit/postgres_fixture.h"
 #include "tests/unit/store_fixture.h"
 
-static struct pg *intake; /* waits only a moment for locks */
+static struct pg *intake;  /* as the intake's role; waits only a moment for locks */
+static struct pg *reading; /* as the tenants' role */
 static struct submit_store *store;
 
 static int set_up(void **state)
 {
-    struct pg_options options = {.url = fixture_url(), .duty = "intake", .lock_timeout_ms = 300};
+    struct pg_options options = {
+        .url = fixture_url(), .duty = "intake", .role = INTAKE_ROLE, .lock_timeout_ms = 300};
+    struct pg_options read_options = {.url = fixture_url(), .duty = "read", .role = TENANT_ROLE};
 
     fixture_reset(state);
     sql_run("UPDATE lanes SET credits = 0, expires_at = 'epoch'");
     intake = pg_new(fixture_base, &options, NULL);
-    store = submit_store_new(intake, fixture_pg[0]);
-    return intake && store ? 0 : -1;
+    reading = pg_new(fixture_base, &read_options, NULL);
+    store = submit_store_new(intake, reading, fixture_pg[0]);
+    return intake && reading && store ? 0 : -1;
 }
 
 static int tear_down(void **state)
@@ -34,6 +39,7 @@ static int tear_down(void **state)
     (void)state;
     submit_store_free(store);
     pg_free(intake);
+    pg_free(reading);
     return 0;
 }
 
@@ -272,7 +278,7 @@ static void test_each_scope_has_a_queue_of_its_own(void **state)
 static void test_a_queue_is_never_longer_than_it_may_be(void **state)
 {
     const int64_t caps[LIMIT_SCOPE_COUNT] = {50, -1, -1, -1, -1};
-    struct submit_store *other = submit_store_new(fixture_pg[1], fixture_pg[0]);
+    struct submit_store *other = submit_store_new(fixture_pg[1], reading, fixture_pg[0]);
     struct stored stored[200] = {{0}};
     int accepted = 0, refused = 0;
 
