@@ -96,8 +96,11 @@ static void read_tools(const struct json_slice *tools, struct request_facts *out
     struct json_walk walk;
     struct json_slice tool, type;
 
-    if (!json_walk_open(&walk, tools, '['))
+    if (!json_walk_open(&walk, tools, '[')) {
+        if (!is_null(tools)) /* what a lenient provider makes of it nobody knows */
+            out->priced |= 1u << PRICED_TOOLS;
         return;
+    }
     while (json_walk_element(&walk, &tool)) {
         out->tools++;
         if (!member(&tool, "type", &type) ||

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -171,13 +172,16 @@ static void close_output(struct batch *batch)
     bool ok = !batch->out || (fflush(batch->out) == 0 && !ferror(batch->out));
 
     if (batch->out && batch->out != stdout) {
-        if (fsync(fileno(batch->out)) != 0 || fclose(batch->out) != 0)
+        if (batch->partial_path && fsync(fileno(batch->out)) != 0)
             ok = false;
-        if (ok && is_whole)
+        if (fclose(batch->out) != 0)
+            ok = false;
+        if (ok && is_whole && batch->partial_path)
             ok = rename(batch->partial_path, path) == 0;
     }
     if (!ok && batch->out != stdout) {
-        batch_say(batch, "%s: %s", batch->partial_path, strerror(errno));
+        batch_say(batch, "%s: %s", batch->partial_path ? batch->partial_path : path,
+                  strerror(errno));
         batch->code = CLI_FAILED;
     }
 }
@@ -214,25 +218,54 @@ static bool open_input(struct batch *batch)
     return batch->input != NULL;
 }
 
+static bool is_input(const struct batch *batch, const char *path)
+{
+    const char *input = batch->cli->arguments[0];
+    bool is_stdin = strcmp(input, "-") == 0;
+    struct stat in, out;
+
+    return (is_stdin ? fstat(STDIN_FILENO, &in) : stat(input, &in)) == 0 && S_ISREG(in.st_mode) &&
+           stat(path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino;
+}
+
+/* A regular file is written beside its place; a pipe or a device is written as it is, and must
+ * never be replaced by a file. */
+static bool open_file(struct batch *batch, const char *path)
+{
+    char partial[4096];
+    struct stat place;
+
+    if (stat(path, &place) == 0 && !S_ISREG(place.st_mode) && !S_ISDIR(place.st_mode)) {
+        batch->out = fopen(path, "w");
+    } else {
+        snprintf(partial, sizeof(partial), "%s.partial", path);
+        batch->partial_path = xstrdup(partial);
+        if (is_input(batch, path) || is_input(batch, partial)) {
+            cli_fail(batch->cli, CLI_USAGE, "-o %s: would overwrite the input", path);
+            return false;
+        }
+        batch->out = fopen(partial, "w");
+    }
+    if (!batch->out)
+        cli_fail(batch->cli, CLI_USAGE, "%s: %s", batch->partial_path ? batch->partial_path : path,
+                 strerror(errno));
+    return batch->out != NULL;
+}
+
 static bool open_output(struct batch *batch)
 {
     const char *path = cli_option(batch->cli, "output");
-    char partial[4096];
 
     batch->is_csv = cli_flag(batch->cli, "csv");
     batch->waits = path || cli_flag(batch->cli, "wait");
     batch->spool = tmpfile();
     batch->out = stdout;
-    if (path) {
-        snprintf(partial, sizeof(partial), "%s.partial", path);
-        batch->partial_path = xstrdup(partial);
-        batch->out = fopen(partial, "w");
-    }
-    if (!batch->out || !batch->spool) {
-        cli_fail(batch->cli, CLI_USAGE, "%s: %s", path && !batch->out ? partial : "temporary file",
-                 strerror(errno));
+    if (!batch->spool) {
+        cli_fail(batch->cli, CLI_USAGE, "temporary file: %s", strerror(errno));
         return false;
     }
+    if (path && strcmp(path, "-") != 0 && !open_file(batch, path))
+        return false;
     if (batch->is_csv && batch->waits)
         fputs(csv_head, batch->out);
     return true;

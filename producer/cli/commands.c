@@ -299,7 +299,8 @@ const struct cli_command cli_commands[] = {
          "columns are prompt, system, model, max_tokens, temperature, priority, workflow, user,\n"
          "purpose, data_class, idempotency_key and metadata.NAME; with --template any.\n"
          "Results come in the order of the input, one for each line, bad ones included.  With -o\n"
-         "they gather in FILE.partial, which becomes FILE when the last one is there.\n"
+         "they gather in FILE.partial, which becomes FILE when the last one is there; a pipe, a\n"
+         "device and - (standard output) get them as they come.\n"
          "After Ctrl-C the same command goes on: each line has an idempotency key made of its\n"
          "number, its content and --name, so that what was submitted is found, not made again."},
     {.name = "tenants list",

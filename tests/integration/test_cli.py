@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 import uuid
@@ -246,6 +247,33 @@ def test_batch_results_come_in_the_order_of_the_input(cli):
     assert all(row["state"] == "succeeded" and row["cost_usd"] for row in found)
     assert "60 succeeded, 0 failed, 0 bad lines" in done.stderr
     assert not os.path.exists(out + ".partial")
+
+
+def test_a_batch_never_overwrites_its_input(cli):
+    text = json.dumps({"prompt": unique()}) + "\n"
+    path = cli.path("same.ndjson", text)
+    link = cli.path("link.ndjson")
+    os.symlink(path, link)
+    waiting = cli.path("late.partial", text)
+    for source, out in ((path, path), (path, link), (link, path), (waiting, cli.path("late"))):
+        done = cli.run("batch", source, "-m", "fast", "-o", out, expect=2)
+        assert "would overwrite the input" in done.stderr
+        with open(source, encoding="utf-8") as file:
+            assert file.read() == text
+
+
+def test_results_go_into_a_pipe_or_device_and_never_in_its_place(cli):
+    path = cli.path("in.ndjson", json.dumps({"prompt": unique()}) + "\n")
+    pipe = cli.path("pipe")
+    os.mkfifo(pipe)
+    process = cli.start("batch", path, "-m", "fast", "-o", pipe)
+    with open(pipe, encoding="utf-8") as file:
+        found = results(file.read())
+    assert process.wait(20) == 0
+    assert [row["state"] for row in found] == ["succeeded"]
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert not os.path.exists(pipe + ".partial")
+    assert results(cli.run("batch", path, "-m", "fast", "-o", "-").stdout) == found
 
 
 def test_broken_lines_are_told_by_number_and_the_rest_goes_on(cli):

@@ -47,6 +47,8 @@ static const struct {
     {ASK(",\"tools\":[{\"type\":\"function\"},{\"type\":\"web_search\"}]"), 1, 2, 0, false,
      BIT(PRICED_TOOLS)},
     {ASK(",\"tools\":[{}]"), 1, 1, 0, false, BIT(PRICED_TOOLS)},
+    {ASK(",\"tools\":{\"type\":\"web_search\"}"), 1, 0, 0, false, BIT(PRICED_TOOLS)},
+    {ASK(",\"tools\":null"), 1, 0, 0, false, 0},
     {ASK(",\"functions\":[{\"name\":\"f\"}]"), 1, 1, 0, false, 0},
     {ASK(",\"service_tier\":\"default\""), 1, 0, 0, false, 0},
     {ASK(",\"service_tier\":null"), 1, 0, 0, false, 0},
