@@ -8,6 +8,7 @@
 
 #include "common/base/config.h"
 #include "common/base/crypto.h"
+#include "common/base/dump.h"
 #include "common/base/str.h"
 #include "common/io/pg.h"
 #include "migrations/admin_key_store.h"
@@ -243,6 +244,7 @@ int main(int argc, char **argv)
     struct err err;
     int status;
 
+    dump_forbid();
     if (!arguments_read(&arguments, argc, argv, &status))
         return status;
     config = arguments.config_count > 0

@@ -123,6 +123,7 @@ static void judge(struct call *call, enum http_outcome outcome, int status, stru
         end->failure = end->result.failure;
     else
         judge_transport(outcome, &end->failure);
+    failure_hide_key(&end->failure, call->spec.target->provider->api_key);
 }
 
 static void describe(struct call *call, enum http_outcome outcome, int status, bool was_sent,

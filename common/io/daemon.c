@@ -9,6 +9,7 @@
 
 #include <event2/event.h>
 
+#include "common/base/dump.h"
 #include "common/base/log.h"
 #include "common/io/daemon_private.h"
 #include "common/io/http_server.h"
@@ -131,6 +132,7 @@ int daemon_main(const struct daemon_spec *spec, int argc, char **argv)
 {
     struct daemon daemon = {.spec = spec, .metrics_listener = -1};
 
+    dump_forbid(); /* before a secret is read */
     daemon_options_init(&daemon);
     switch (parse_arguments(&daemon, argc, argv)) {
     case COMMAND_RUN:

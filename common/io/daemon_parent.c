@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -51,13 +50,11 @@ struct parent {
     int status;
 };
 
-/* Prompts and keys must not reach a core file or a debugger; connections need descriptors. */
-static void harden(void)
+/* Connections need descriptors. */
+static void raise_files(void)
 {
-    struct rlimit none = {0}, files;
+    struct rlimit files;
 
-    setrlimit(RLIMIT_CORE, &none);
-    prctl(PR_SET_DUMPABLE, 0);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
         if (setrlimit(RLIMIT_NOFILE, &files) != 0)
@@ -329,7 +326,7 @@ int daemon_parent_run(struct daemon *daemon)
     pid_t self = getpid();
     struct err err = {0};
 
-    harden();
+    raise_files();
     block_signals(&parent);
     daemon->process_count =
         daemon->now.common.processes ? (int)daemon->now.common.processes : cores();

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/dump.h"
 #include "common/base/log.h"
 #include "common/base/str.h"
 #include "producer/cli/api.h"
@@ -78,6 +79,7 @@ int main(int argc, char **argv)
     struct err err = {0};
     int used;
 
+    dump_forbid();
     signal(SIGPIPE, SIG_IGN);
     log_setup("nightshift", LOG_ERROR);
     output_init(&cli.out);

@@ -110,6 +110,17 @@ def begin(stack, client, gate, **fields):
     return job
 
 
+def test_a_call_without_max_tokens_holds_the_models_maximum(stack, redis, client):
+    job = begin(stack, client, "exit-maximum")
+    maximum = 16384 * 600  # output tokens of gpt-4o-mini, at 600 nano-dollars each
+    book = accounts(redis, client.tenant)
+    assert book["t"][1] >= maximum and book["d"][1] == book["t"][1], book
+    assert stack.sql.value("SELECT reserved_nano FROM calls WHERE tenant = %s", client.tenant) == book["t"][1]
+    stack.simulator.release("exit-maximum")
+    assert client.ended(job)["state"] == "succeeded"
+    assert_at_rest(stack, redis, client)
+
+
 def test_nothing_stays_reserved_after_a_cancel(stack, redis, client):
     job = begin(stack, client, "exit-cancel")
     assert held(redis, client.tenant)[0] == 2  # of the tenant and of the workflow

@@ -335,6 +335,7 @@ static void test_only_the_newest_rebuild_writes_and_publishes(void **state)
     assert_int_equal(world_publish(world, "1.2", 1), BOOK_NOT_OURS);
     assert_int_equal(world_mark(world, "1.10"), BOOK_NOT_OURS);
     assert_int_equal(world_write_account(world, "2.1", DAY, 7), BOOK_DONE);
+    assert_int_equal(world_publish(world, "1.2", 1), BOOK_NOT_OURS); /* though it is as long */
     assert_int_equal(world_write_account(world, "2.1", DAY, 8), BOOK_DONE); /* absolute values */
     assert_int_equal(world_publish(world, "2.1", 1), BOOK_DONE);
     assert_int_equal(world_publish(world, "2.1", 1), BOOK_DONE);

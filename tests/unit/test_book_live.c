@@ -624,6 +624,40 @@ static void test_two_rebuilders_at_once_agree(void **state)
     assert_day("0 600000000 0");
 }
 
+static void on_bumped(const struct pg_reply *reply, void *arg)
+{
+    int *rows = arg;
+
+    assert_int_equal(reply->status, PG_OK);
+    *rows = pg_rows(reply->result);
+}
+
+/* All saw the same loss; one makes the book anew, the others find it made. */
+static void test_one_of_many_raises_the_generation(void **state)
+{
+    enum { PROCESSES = 8 };
+    struct book_seen seen = {
+        .tenant = "acme",
+        .generation = sql_number("SELECT generation FROM budget_books WHERE tenant = 'acme'")};
+    int rows[PROCESSES], raised = 0;
+
+    (void)state;
+    for (int i = 0; i < PROCESSES; i++) {
+        rows[i] = -1;
+        book_bump(fixture_pg[i % 2], &seen, 1, on_bumped, &rows[i]);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        for (int tries = 0; rows[i] < 0; tries++) {
+            assert_true(tries < 2000);
+            turn_loop_ms(5);
+        }
+        raised += rows[i];
+    }
+    assert_int_equal(raised, 1);
+    assert_int_equal(sql_number("SELECT generation FROM budget_books WHERE tenant = 'acme'"),
+                     seen.generation + 1);
+}
+
 static void test_old_copy_of_redis_is_not_believed(void **state)
 {
     struct call before = running_call(10 * CENT), after = running_call(80 * CENT),
@@ -1143,6 +1177,7 @@ int main(void)
         TEST(test_settlement_after_the_sums_moves_the_record_that_they_found),
         TEST(test_mark_of_a_dead_rebuilder_is_built_over),
         TEST(test_two_rebuilders_at_once_agree),
+        TEST(test_one_of_many_raises_the_generation),
         TEST(test_old_copy_of_redis_is_not_believed),
         TEST(test_new_budget_counts_what_was_spent_before),
         TEST(test_call_over_midnight_stays_in_its_day),

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -54,15 +56,32 @@ static const struct option options[] = {
 
 static int tell_fd = -1;
 
-static void tell(const char *what, const struct daemon *daemon)
+static void tell_number(const char *what, const struct daemon *daemon, long long number)
 {
-    const struct settings *settings = daemon_settings(daemon);
     char line[128];
     int len = snprintf(line, sizeof(line), "%s %d %ld %lld\n", what, daemon_process(daemon),
-                       (long)getpid(), (long long)settings->value);
+                       (long)getpid(), number);
 
     if (write(tell_fd, line, (size_t)len) != len)
         _exit(99);
+}
+
+static void tell(const char *what, const struct daemon *daemon)
+{
+    const struct settings *settings = daemon_settings(daemon);
+
+    tell_number(what, daemon, settings->value);
+}
+
+/* How a core of this process could come about. */
+static void tell_of_cores(const struct daemon *daemon)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_CORE, &limit), 0);
+    tell_number("core_soft", daemon, (long long)limit.rlim_cur);
+    tell_number("core_hard", daemon, (long long)limit.rlim_max);
+    tell_number("dumpable", daemon, prctl(PR_GET_DUMPABLE));
 }
 
 static bool on_bind(struct daemon *daemon, struct err *err)
@@ -83,6 +102,8 @@ static bool on_start(struct daemon *daemon, struct err *err)
 
     if (settings->fails)
         return err_set(err, "told to fail");
+    if (settings->value == 8)
+        tell_of_cores(daemon);
     if (settings->value == 7)
         daemon_set_ready_check(daemon, is_ready, NULL);
     if (daemon_listener(daemon, 0) < 0 || daemon_last_tick_us(daemon) == 0)
@@ -389,6 +410,23 @@ static void test_hup_takes_what_is_reloadable(void **state)
     assert_int_equal(run_end(&run), 0);
 }
 
+/* What the parent gives up before it reads a secret is inherited. */
+static void test_no_process_leaves_a_core(void **state)
+{
+    static const char *const ways[] = {"core_soft", "core_hard", "dumpable"};
+    long long values[3];
+    struct run run;
+
+    (void)state;
+    run_start(&run, "processes: 1\ntest: {value: 8}\n");
+    for (size_t i = 0; i < 3; i++)
+        expect_line(&run, ways[i], &values[i]);
+    kill(run.parent, SIGTERM);
+    assert_int_equal(run_end(&run), 0);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(values[i], 0);
+}
+
 static void test_bad_reload_changes_nothing(void **state)
 {
     struct run run;
@@ -583,6 +621,7 @@ int main(void)
         cmocka_unit_test(test_children_die_with_a_killed_parent),
         cmocka_unit_test(test_ten_quick_deaths_end_the_parent),
         cmocka_unit_test(test_hup_takes_what_is_reloadable),
+        cmocka_unit_test(test_no_process_leaves_a_core),
         cmocka_unit_test(test_bad_reload_changes_nothing),
         cmocka_unit_test(test_health_is_served),
         cmocka_unit_test(test_not_ready_says_why),

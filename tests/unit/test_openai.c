@@ -316,6 +316,49 @@ static void test_errors_have_one_vocabulary(void **state)
     }
 }
 
+/* Whatever the status: a gateway's debug page shows our headers, an answer cut short half of one.
+ */
+static void test_no_failure_quotes_the_key(void **state)
+{
+    static const char key[] = "sk-canary-0123456789abcdef";
+    static const char hidden[] = "the provider's words are not shown: they quote our key";
+    static const struct {
+        const char *message, *code, *shown, *shown_code;
+    } cases[] = {
+        {"bad header: Bearer sk-canary-0123456789abcdef", "c", hidden, "c"},
+        {"cut: sk-canary-01", "c", hidden, "c"},
+        {"the end of it: 456789abcdef", "c", hidden, "c"},
+        {"by itself: sk-canar...cdef", "c", "by itself: sk-canar...cdef", "c"},
+        {"m", "sk-canary-0123456789abcdef", "m", ""},
+        {"", "", "", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct failure failure = {.type = ERROR_BAD_REQUEST};
+
+        snprintf(failure.message, sizeof(failure.message), "%s", cases[i].message);
+        snprintf(failure.code, sizeof(failure.code), "%s", cases[i].code);
+        failure_hide_key(&failure, key);
+        assert_string_equal(failure.message, cases[i].shown);
+        assert_string_equal(failure.code, cases[i].shown_code);
+    }
+}
+
+/* A key as short as those of servers on this machine is a word like others. */
+static void test_a_short_or_missing_key_hides_nothing(void **state)
+{
+    static const char *const keys[] = {"", "simulator"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(keys); i++) {
+        struct failure failure = {.message = "the simulator is full"};
+
+        failure_hide_key(&failure, keys[i]);
+        assert_string_equal(failure.message, "the simulator is full");
+    }
+}
+
 /* --- request ---------------------------------------------------------------------------------- */
 
 static void test_requests_change_only_where_they_must(void **state)
@@ -362,6 +405,8 @@ int main(void)
         cmocka_unit_test(test_an_answer_over_the_limit_fails),
         cmocka_unit_test(test_logprobs_keep_their_digits),
         cmocka_unit_test(test_errors_have_one_vocabulary),
+        cmocka_unit_test(test_no_failure_quotes_the_key),
+        cmocka_unit_test(test_a_short_or_missing_key_hides_nothing),
         cmocka_unit_test(test_requests_change_only_where_they_must),
     };
 

@@ -57,6 +57,9 @@ struct failure {
     char message[ERR_MESSAGE_MAX]; /* the provider's words, without its key */
 };
 
+/* Whatever the error: a message or code that quotes a piece of the key is replaced. */
+void failure_hide_key(struct failure *failure, const char *api_key);
+
 struct usage {
     int64_t input_tokens, cached_input_tokens, output_tokens; /* -1: unknown */
 };
