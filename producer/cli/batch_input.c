@@ -78,10 +78,11 @@ static bool put_member(json_t *body, const char *name, json_t *value, struct err
 {
     char number[VALUE_SIZE];
 
-    if (strcmp(name, "metadata") == 0 && json_is_object(value))
-        return json_object_set(body, "metadata", value) == 0;
     if (json_is_null(value))
         return true;
+    if (strcmp(name, "metadata") == 0)
+        return (json_is_object(value) && json_object_set(body, name, value) == 0) ||
+               err_set(err, "metadata: expected an object");
     if (json_is_string(value))
         return request_put(body, name, json_string_value(value), err);
     if (json_is_integer(value))
@@ -125,7 +126,9 @@ static bool short_form(json_t *root, const struct batch_defaults *defaults, stru
         if (!ok || strcmp(name, "prompt") == 0 || strcmp(name, "system") == 0 ||
             strcmp(name, "model") == 0)
             continue;
-        ok = put_member(body, name, value, err) || (defaults->prompt_template != NULL);
+        if (defaults->prompt_template && !request_knows(name) && strcmp(name, "metadata") != 0)
+            continue;
+        ok = put_member(body, name, value, err);
     }
     ok = ok && dump(body, out, err);
 done:
@@ -242,13 +245,14 @@ static bool is_special(const char *name)
 static bool put_cells(json_t *body, struct row_view *view, struct err *err)
 {
     for (int i = 0; i < view->row->count; i++) {
-        struct err detail = {0};
+        const char *name = view->input->columns[i];
 
-        if (is_special(view->input->columns[i]) || !*view->row->cells[i])
+        if (is_special(name) || !*view->row->cells[i])
             continue;
-        if (!request_put(body, view->input->columns[i], view->row->cells[i], &detail) &&
-            !view->input->defaults.prompt_template)
-            return err_set(err, "%s", detail.message);
+        if (view->input->defaults.prompt_template && !request_knows(name))
+            continue;
+        if (!request_put(body, name, view->row->cells[i], err))
+            return false;
     }
     return true;
 }

@@ -58,6 +58,17 @@ static const struct {
 
 enum { MEMBERS = sizeof(members) / sizeof(members[0]) };
 
+static const char metadata_prefix[] = "metadata.";
+
+bool request_knows(const char *name)
+{
+    bool is_known = strncmp(name, metadata_prefix, sizeof(metadata_prefix) - 1) == 0;
+
+    for (size_t i = 0; i < MEMBERS; i++)
+        is_known |= strcmp(members[i].name, name) == 0;
+    return is_known;
+}
+
 static json_t *read_value(const char *name, const char *value, enum shape shape, struct err *err)
 {
     int64_t whole;
@@ -98,8 +109,8 @@ bool request_put(json_t *body, const char *name, const char *value, struct err *
 {
     const char *names[MEMBERS], *nearest;
 
-    if (strncmp(name, "metadata.", 9) == 0)
-        return put_metadata(body, name + 9, value, err);
+    if (strncmp(name, metadata_prefix, sizeof(metadata_prefix) - 1) == 0)
+        return put_metadata(body, name + sizeof(metadata_prefix) - 1, value, err);
     for (size_t i = 0; i < MEMBERS; i++) {
         json_t *json;
 

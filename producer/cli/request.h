@@ -11,6 +11,9 @@
 json_t *request_body(const char *model, const char *system, const char *text,
                      struct err *err) MUST_CHECK;
 
+/* Is it the name of a value that request_put takes? */
+bool request_knows(const char *name) MUST_CHECK;
+
 /* Puts one named value ("max_tokens", "priority", "metadata.customer", ...) where a submit body has
  * it.  False: the name is none, or the value is no number where it must be one. */
 bool request_put(json_t *body, const char *name, const char *value, struct err *err) MUST_CHECK;

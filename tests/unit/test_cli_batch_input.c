@@ -80,6 +80,38 @@ static void test_bad_json_lines_say_why(void **state)
     }
 }
 
+/* With a template, too, a value that names a member must be one: a job without the bound that its
+ * line gives would run without any. */
+static void test_template_forgives_unknown_members_only(void **state)
+{
+    static const struct {
+        const char *line, *why; /* NULL: it is a body */
+    } cases[] = {
+        {"{\"who\":\"Ada\",\"max_tokens\":5,\"list\":[],\"n\":1}", NULL},
+        {"{\"who\":\"Ada\",\"max_tokens\":null}", NULL},
+        {"{\"who\":\"Ada\",\"max_tokens\":\"1k\"}", "max_tokens: expected a whole number"},
+        {"{\"who\":\"Ada\",\"max_attempts\":\"many\"}", "max_attempts: expected a whole number"},
+        {"{\"who\":\"Ada\",\"timeout_s\":[]}", "timeout_s: expected a text or a number"},
+        {"{\"who\":\"Ada\",\"metadata\":5}", "metadata: expected an object"},
+    };
+    struct batch_defaults filled = defaults;
+
+    (void)state;
+    filled.prompt_template = "Hello {who}";
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct err err = {0};
+        struct buf out;
+        bool ok;
+
+        buf_init(&out, 65536);
+        ok = batch_body_of_json(cases[i].line, strlen(cases[i].line), &filled, &out, &err);
+        assert_int_equal(ok, cases[i].why == NULL);
+        if (cases[i].why && !strstr(err.message, cases[i].why))
+            fail_msg("%s", err.message);
+        buf_release(&out);
+    }
+}
+
 static void key_of(const char *name, int64_t number, const char *text, char out[256])
 {
     struct err err = {0};
@@ -190,6 +222,38 @@ static void test_csv_files_are_read_to_their_end(void **state)
     unlink(path);
 }
 
+static void test_csv_with_a_template_forgives_unknown_columns_only(void **state)
+{
+    static const char text[] = "who,max_tokens\n"
+                               "Ada,5\n"
+                               "Bob,1k\n";
+    struct batch_defaults csv = defaults;
+    char path[] = "/tmp/nightshift-batch-XXXXXX";
+    struct batch_input *input;
+    struct buf body;
+    struct batch_line line = {.body = &body};
+    struct err err = {0};
+    int fd = mkstemp(path);
+
+    (void)state;
+    assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+    close(fd);
+    csv.is_csv = true;
+    csv.prompt_template = "Hello {who}";
+    buf_init(&body, BATCH_LINE_MAX);
+    input = batch_input_open(path, &csv, &err);
+    assert_non_null(input);
+    assert_true(batch_input_next(input, &line, &err));
+    assert_false(line.is_bad);
+    assert_non_null(strstr(body.data, "\"max_tokens\":5"));
+    assert_true(batch_input_next(input, &line, &err));
+    assert_true(line.is_bad);
+    assert_non_null(strstr(line.err.message, "max_tokens: expected a whole number"));
+    batch_input_free(input);
+    buf_release(&body);
+    unlink(path);
+}
+
 static void test_headers_are_judged_before_anything_is_sent(void **state)
 {
     static const struct {
@@ -222,9 +286,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_lines_become_bodies),
         cmocka_unit_test(test_bad_json_lines_say_why),
+        cmocka_unit_test(test_template_forgives_unknown_members_only),
         cmocka_unit_test(test_keys_are_the_same_for_the_same_line),
         cmocka_unit_test(test_templates_are_filled),
         cmocka_unit_test(test_csv_files_are_read_to_their_end),
+        cmocka_unit_test(test_csv_with_a_template_forgives_unknown_columns_only),
         cmocka_unit_test(test_headers_are_judged_before_anything_is_sent),
     };
 
