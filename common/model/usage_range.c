@@ -88,7 +88,7 @@ static bool bound_parse(const char *name, const char *text, struct bound *out, s
         return true;
     return err_input(err, "invalid_value", name,
                      "%s: expected a day like 2026-11-21 or an RFC 3339 time like "
-                     "2026-11-21T03:00:00Z, got \"%.64s\"",
+                     "2026-11-21T03:00:00Z, from 1970 to 9999, got \"%.64s\"",
                      name, text);
 }
 

@@ -94,7 +94,9 @@ static void test_bad_ranges_are_refused_by_name(void **state)
         {"2026-12-21", NULL, "to", "to: expected later"},
         {"1970-01-02", "2026-11-21", "from", "from: the range is longer than 1830 days"},
         {"2026-11-21", "9999-12-31", "from", "from: the range is longer"},
-        {"1926-11-21", NULL, "from", "from: expected a day like"},
+        {"1926-11-21", NULL, "from",
+         "from: expected a day like 2026-11-21 or an RFC 3339 time like 2026-11-21T03:00:00Z, "
+         "from 1970 to 9999, got \"1926-11-21\""},
         {"yesterday", NULL, "from", "from: expected a day like"},
         {"2026-02-30", NULL, "from", "from: expected a day like"},
         {"2026-11-2", NULL, "from", "from: expected a day like"},
