@@ -18,6 +18,8 @@
 
 enum { KEY_BYTES = 20, KEY_SIZE = 64, VALUE_SIZE = 64 };
 
+#define WHOLE_MAX 9007199254740992.0 /* 2^53: below it doubles tell all whole numbers apart */
+
 struct batch_input {
     FILE *file;
     struct batch_defaults defaults;
@@ -73,8 +75,21 @@ static bool dump(json_t *body, struct buf *out, struct err *err)
 
 /* --- NDJSON ----------------------------------------------------------------------------------- */
 
+/* A number as text: a whole one that is written as a real (5.0) as a whole one, all others as they
+ * are written, since the money of 0.1 has one place and the double next to it has seventeen. */
+static bool write_number(const json_t *value, const struct json_slice *source, char out[VALUE_SIZE])
+{
+    double real = json_number_value(value);
+
+    if (json_is_real(value) && real > -WHOLE_MAX && real < WHOLE_MAX &&
+        real == (double)(int64_t)real)
+        return snprintf(out, VALUE_SIZE, "%" PRId64, (int64_t)real) < VALUE_SIZE;
+    return snprintf(out, VALUE_SIZE, "%.*s", (int)source->len, source->text) < VALUE_SIZE;
+}
+
 /* A member of the short form: texts and numbers as they are, `metadata` whole. */
-static bool put_member(json_t *body, const char *name, json_t *value, struct err *err)
+static bool put_member(json_t *body, const char *name, json_t *value,
+                       const struct json_slice *source, struct err *err)
 {
     char number[VALUE_SIZE];
 
@@ -85,12 +100,10 @@ static bool put_member(json_t *body, const char *name, json_t *value, struct err
                err_set(err, "metadata: expected an object");
     if (json_is_string(value))
         return request_put(body, name, json_string_value(value), err);
-    if (json_is_integer(value))
-        snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-    else if (json_is_real(value))
-        snprintf(number, sizeof(number), "%.17g", json_real_value(value));
-    else
+    if (!json_is_number(value))
         return err_set(err, "%.64s: expected a text or a number", name);
+    if (!write_number(value, source, number))
+        return err_set(err, "%.64s: the number is over %d characters", name, VALUE_SIZE - 1);
     return request_put(body, name, number, err);
 }
 
@@ -100,12 +113,13 @@ static const char *member_value(const char *name, void *arg)
 }
 
 /* {"prompt": ..., "model": ..., ...}, or any members with a template. */
-static bool short_form(json_t *root, const struct batch_defaults *defaults, struct buf *out,
-                       struct err *err)
+static bool short_form(const char *text, size_t len, json_t *root,
+                       const struct batch_defaults *defaults, struct buf *out, struct err *err)
 {
     const char *name, *prompt = json_string_or_null(root, "prompt");
     char *made = NULL;
     json_t *body = NULL, *value;
+    struct json_slice source;
     bool ok = false;
 
     if (defaults->prompt_template) {
@@ -128,7 +142,8 @@ static bool short_form(json_t *root, const struct batch_defaults *defaults, stru
             continue;
         if (defaults->prompt_template && !request_knows(name) && strcmp(name, "metadata") != 0)
             continue;
-        ok = put_member(body, name, value, err);
+        ok = json_member_slice(text, len, name, &source) &&
+             put_member(body, name, value, &source, err);
     }
     ok = ok && dump(body, out, err);
 done:
@@ -201,7 +216,7 @@ bool batch_body_of_json(const char *text, size_t len, const struct batch_default
     else if (json_object_get(root, "request"))
         ok = whole_form(text, len, root, defaults, out, err);
     else
-        ok = short_form(root, defaults, out, err);
+        ok = short_form(text, len, root, defaults, out, err);
     json_decref(root);
     return ok;
 }

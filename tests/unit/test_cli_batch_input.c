@@ -62,6 +62,10 @@ static void test_bad_json_lines_say_why(void **state)
         {"{}", "expected a submit body"},
         {"{\"prompt\":\"x\",\"max_tokens\":\"many\"}", "max_tokens: expected a whole number"},
         {"{\"prompt\":\"x\",\"priorty\":\"low\"}", "did you mean priority?"},
+        {"{\"prompt\":\"x\",\"max_tokens\":1.5}", "max_tokens: expected a whole number"},
+        {"{\"prompt\":\"x\",\"user\":"
+         "1234567890123456789012345678901234567890123456789012345678901234}",
+         "user: the number is over 63 characters"},
         {"{\"prompt\":\"x\",\"user\":[]}", "user: expected a text or a number"},
         {"{\"prompt\":\"\xff\"}", "unable to decode"},
     };
@@ -76,6 +80,35 @@ static void test_bad_json_lines_say_why(void **state)
             batch_body_of_json(cases[i].line, strlen(cases[i].line), &defaults, &out, &err));
         if (!strstr(err.message, cases[i].why))
             fail_msg("%s", err.message);
+        buf_release(&out);
+    }
+}
+
+static void test_numbers_keep_their_digits(void **state)
+{
+    static const struct {
+        const char *members, *part;
+    } cases[] = {
+        {"\"max_cost_usd\":0.1", "\"max_cost_usd\":\"0.1\""},
+        {"\"max_cost_usd\": 0.00001 ", "\"max_cost_usd\":\"0.00001\""},
+        {"\"max_cost_usd\":2", "\"max_cost_usd\":\"2\""},
+        {"\"max_cost_usd\":2.0", "\"max_cost_usd\":\"2\""},
+        {"\"max_tokens\":256.0", "\"max_tokens\":256"},
+        {"\"max_tokens\":1e3", "\"max_tokens\":1000"},
+        {"\"user\":123456789012345678901234567890", "\"123456789012345678901234567890\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct err err = {0};
+        struct buf out;
+        char line[128];
+
+        buf_init(&out, 65536);
+        snprintf(line, sizeof(line), "{\"prompt\":\"x\",%s}", cases[i].members);
+        assert_true(batch_body_of_json(line, strlen(line), &defaults, &out, &err));
+        if (!strstr(out.data, cases[i].part))
+            fail_msg("%s", out.data);
         buf_release(&out);
     }
 }
@@ -286,6 +319,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_lines_become_bodies),
         cmocka_unit_test(test_bad_json_lines_say_why),
+        cmocka_unit_test(test_numbers_keep_their_digits),
         cmocka_unit_test(test_template_forgives_unknown_members_only),
         cmocka_unit_test(test_keys_are_the_same_for_the_same_line),
         cmocka_unit_test(test_templates_are_filled),
