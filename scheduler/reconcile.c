@@ -345,26 +345,39 @@ static const struct account *find_account(const struct map *by_text, const char 
     return map_get(by_text, text, strlen(text));
 }
 
-/* By how much the whole book is off. */
-static int64_t compare_book(const struct visit *visit, const struct ledger_book *ledger)
+/* By how much a whole book is off. */
+struct difference {
+    int64_t all;
+    int64_t enforced; /* of it, in accounts that are not in shadow */
+};
+
+static void add_difference(struct difference *sum, int64_t off,
+                           const struct ledger_account *account)
+{
+    sum->all += off;
+    if (!account || !account->is_shadow)
+        sum->enforced += off;
+}
+
+static struct difference compare_book(const struct visit *visit, const struct ledger_book *ledger)
 {
     struct map *by_text = map_new(ENTRIES_MAX);
-    int64_t off = 0;
+    struct difference off = {.all = 0};
 
     for (size_t i = 0; by_text && i < visit->account_count; i++) {
         struct account *account = &visit->accounts[i];
+        const struct ledger_account *other = ledger_book_account(ledger, account->text);
 
         if (!map_put(by_text, account->text, strlen(account->text), account))
             break;
         if (!ledger_book_is_past(ledger, account->text))
-            off +=
-                compare(visit, account->text, account, ledger_book_account(ledger, account->text));
+            add_difference(&off, compare(visit, account->text, account, other), other);
     }
     for (size_t i = 0; by_text && i < ledger->account_count; i++) {
         const struct ledger_account *account = &ledger->accounts[i];
 
         if (!find_account(by_text, account->book.account))
-            off += compare(visit, account->book.account, NULL, account);
+            add_difference(&off, compare(visit, account->book.account, NULL, account), account);
     }
     map_free(by_text);
     return off;
@@ -384,6 +397,23 @@ static void make_anew(struct reconcile *reconcile, const struct visit *visit,
     book_rebuild_want(scheduler->books, visit->tenant, visit->generation, reason);
 }
 
+/* The book is off twice by the same: nobody is about to mend it.  Calls that only a shadow budget
+ * counts are made without a reservation while Redis is away: what it misses is summed, and is no
+ * drift. */
+static void mend_book(struct reconcile *reconcile, const struct visit *visit,
+                      const struct difference *off)
+{
+    if (off->enforced == 0) {
+        make_anew(reconcile, visit, BOOK_STALE);
+        return;
+    }
+    log_error(&(struct log_context){.component = "reconcile", .tenant = visit->tenant},
+              "the book differs from the ledger by %lld nano-dollars: it is made anew",
+              (long long)off->enforced);
+    metric_add(&drift, NULL, off->enforced);
+    make_anew(reconcile, visit, BOOK_DRIFT);
+}
+
 /* For up to a second after a budget was set, processes that have not heard of it make calls without
  * reservations: those that the first sum missed make another one needed, and are no drift. */
 static void check(struct reconcile *reconcile, const struct visit *visit)
@@ -392,23 +422,18 @@ static void check(struct reconcile *reconcile, const struct visit *visit)
     const struct ledger_book *ledger = ledger_find(&reconcile->ledger, visit->tenant);
     const char *past[PAST_MAX];
     size_t count = 0;
-    int64_t off;
+    struct difference off;
 
     if (!ledger || strcmp(ledger->generation, visit->generation) != 0)
         return;
     off = compare_book(visit, ledger);
-    if (off > 0 && ledger->has_late) {
+    if (off.all > 0 && ledger->has_late) {
         make_anew(reconcile, visit, BOOK_STALE);
         return;
     }
-    if (remember(reconcile, visit, off) && off > 0) {
-        log_error(&(struct log_context){.component = "reconcile", .tenant = visit->tenant},
-                  "the book differs from the ledger by %lld nano-dollars: it is made anew",
-                  (long long)off);
-        metric_add(&drift, NULL, off);
-        make_anew(reconcile, visit, BOOK_DRIFT);
-    }
-    if (off > 0)
+    if (remember(reconcile, visit, off.all) && off.all > 0)
+        mend_book(reconcile, visit, &off);
+    if (off.all > 0)
         return;
     for (size_t i = 0; i < visit->account_count && count < PAST_MAX; i++)
         if (ledger_book_is_past(ledger, visit->accounts[i].text))

@@ -61,7 +61,7 @@ static bool find_account(const struct ledger_book *book, const char *text, size_
 }
 
 static bool add_account(struct ledger_book *book, const char *text, enum budget_window window,
-                        int64_t limit_nano, size_t *index)
+                        const struct limit_set *set, size_t *index)
 {
     struct ledger_account *more =
         grow(book->accounts, book->account_count, sizeof(*book->accounts));
@@ -77,7 +77,11 @@ static bool add_account(struct ledger_book *book, const char *text, enum budget_
         return false;
     }
     book->accounts[book->account_count++] = (struct ledger_account){
-        .book = {.account = copy}, .window = window, .limit_nano = limit_nano};
+        .book = {.account = copy},
+        .window = window,
+        .limit_nano = set->budget_nano[window],
+        .is_shadow = set->is_shadow,
+    };
     return true;
 }
 
@@ -99,14 +103,13 @@ static bool find_places(struct ledger_book *book, const struct limit_cache *cach
     windows_of(row->day, windows);
     for (int i = 0; i < count; i++)
         for (int w = 0; w < BUDGET_WINDOW_COUNT; w++) {
-            int64_t limit = applied[i].set->budget_nano[w];
             size_t *place = &out->of[out->count];
 
-            if (limit < 0 || applied[i].set->is_shadow || is_past(book, windows[w]))
+            if (applied[i].set->budget_nano[w] < 0 || is_past(book, windows[w]))
                 continue;
             book_account_format(applied[i].scope, applied[i].name, windows[w], text);
             if (!find_account(book, text, place) &&
-                !add_account(book, text, (enum budget_window)w, limit, place))
+                !add_account(book, text, (enum budget_window)w, applied[i].set, place))
                 return false;
             out->count++;
         }

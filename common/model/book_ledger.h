@@ -11,11 +11,12 @@
 
 struct pg_result;
 
-/* An account with its ceiling. */
+/* An account with its ceiling, which in shadow refuses nothing. */
 struct ledger_account {
     struct book_account book; /* account is owned here */
     enum budget_window window;
     int64_t limit_nano;
+    bool is_shadow;
 };
 
 /* The book of one tenant by the ledger.  What reaches no budget is not in it; days and months

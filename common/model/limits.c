@@ -447,15 +447,16 @@ enum budget_policy limits_policy(const struct limits *limits)
     return limits ? limits->policy : BUDGET_WAIT;
 }
 
-/* Bit per window that has an enforced budget. */
+/* Bit per window that has a budget; those in shadow have bits of their own, because who becomes
+ * enforced must have counted all. */
 static unsigned accounts_of(const struct limit_set *set)
 {
     unsigned windows = 0;
 
-    for (int i = 0; i < BUDGET_WINDOW_COUNT && !set->is_shadow; i++)
+    for (int i = 0; i < BUDGET_WINDOW_COUNT; i++)
         if (set->budget_nano[i] >= 0)
             windows |= 1U << i;
-    return windows;
+    return set->is_shadow ? windows << BUDGET_WINDOW_COUNT : windows;
 }
 
 static bool set_is_empty(const struct limit_set *set)
@@ -598,7 +599,7 @@ int limits_apply(const struct limits *tenant, const struct limits *key, const ch
 bool limits_applied_budget(const struct applied_limit *applied, int count)
 {
     for (int i = 0; i < count; i++)
-        if (accounts_of(applied[i].set))
+        if (!applied[i].set->is_shadow && accounts_of(applied[i].set))
             return true;
     return false;
 }

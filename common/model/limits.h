@@ -79,11 +79,11 @@ bool limits_render(const struct limits *limits, struct buf *out) MUST_CHECK;
 /* These take NULL for "no document". */
 const char *limits_time_zone(const struct limits *limits); /* NULL: none, days are UTC's */
 enum budget_policy limits_policy(const struct limits *limits);
-/* Is there any limit at all, is there any budget (one that is enforced), anywhere in it? */
+/* Is there any limit at all, is there any budget (in shadow or not), anywhere in it? */
 bool limits_is_empty(const struct limits *limits);
 bool limits_has_budget(const struct limits *limits);
-/* Do both have the same accounts: budgets of the same scopes and windows, in the same zone?  The
- * ceilings may differ.  If not, the tenant's book must be summed anew. */
+/* Do both have the same accounts: budgets of the same scopes and windows, in the same zone, and the
+ * same ones of them in shadow?  The ceilings may differ.  If not, the tenant's book must be summed anew. */
 bool limits_same_accounts(const struct limits *a, const struct limits *b);
 
 /* A set that a job is under. */

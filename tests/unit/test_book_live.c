@@ -355,6 +355,13 @@ static void rebuild(struct process *process)
     assert_true(current.is_current);
 }
 
+/* After Redis lost everything. */
+static void rebuild_lost(struct process *process)
+{
+    flush();
+    rebuild(process);
+}
+
 static void await_no_wants(struct process *process)
 {
     for (int tries = 0; book_rebuild_outstanding(process->books) > 0; tries++) {
@@ -896,6 +903,60 @@ static void test_drift_is_found_counted_and_mended(void **state)
     scheduler_stop();
 }
 
+static void test_shadow_budget_beside_an_enforced_one_is_no_drift(void **state)
+{
+    struct call call = running_call(10 * CENT);
+    struct budget_windows windows;
+    char name[TEXT_SIZE];
+    int64_t before;
+
+    (void)state;
+    scheduler_start();
+    before = metric_value("nightshift_budget_drift_nano_total");
+    put_limits("acme", "{\"budget_usd\": {\"day\": \"1.000000000\"}, \"workflows\": {\"nightly\": "
+                       "{\"shadow\": true, \"budget_usd\": {\"day\": \"0.010000000\"}}}}");
+    assert_int_equal(reserve(&one, &call), ADMISSION_GO);
+    assert_true(intent(&call));
+    settle(&one, &call, 4 * CENT);
+    assert_true(limit_cache_windows(one.cache, "acme", clock_now_us(), &windows));
+    snprintf(name, sizeof(name), "a:workflow:nightly|%s", windows.id[BUDGET_DAY]);
+    assert_string_equal(field(name).text, "40000000 0 0");
+    reconcile();
+    reconcile();
+    assert_int_equal(book_rebuild_outstanding(one.books), 0);
+    assert_int_equal(metric_value("nightshift_budget_drift_nano_total"), before);
+    assert_string_equal(field(name).text, "40000000 0 0");
+    assert_book_is_ledger("acme");
+    rebuild_lost(&one);
+    assert_string_equal(field(name).text, "40000000 0 0");
+    scheduler_stop();
+}
+
+static void test_calls_that_a_shadow_budget_missed_are_summed_and_no_drift(void **state)
+{
+    struct call missed = running_call(10 * CENT);
+    struct budget_windows windows;
+    int64_t before;
+
+    (void)state;
+    scheduler_start();
+    before = metric_value("nightshift_budget_drift_nano_total");
+    put_limits("acme", "{\"shadow\": true, \"budget_usd\": {\"day\": \"1.000000000\"}}");
+    rebuild_lost(&one);
+    sql_run("UPDATE budget_books SET bumped_at = now() - interval '1 h'");
+    assert_true(limit_cache_windows(one.cache, "acme", clock_now_us(), &windows));
+    snprintf(missed.day, sizeof(missed.day), "%s", windows.day);
+    assert_true(intent(&missed)); /* as while Redis is away */
+    settle(&one, &missed, 4 * CENT);
+    assert_day("0 0 0");
+    reconcile();
+    reconcile();
+    await_no_wants(&one);
+    assert_day("40000000 0 0");
+    assert_int_equal(metric_value("nightshift_budget_drift_nano_total"), before);
+    scheduler_stop();
+}
+
 static void test_call_that_had_not_heard_of_the_new_budget_is_summed_later(void **state)
 {
     struct call call = running_call(10 * CENT), late = running_call(20 * CENT);
@@ -1185,6 +1246,8 @@ int main(void)
         TEST(test_dead_reservations_become_what_the_ledger_says),
         TEST(test_unknown_call_that_was_resolved_behind_redis_is_moved),
         TEST(test_drift_is_found_counted_and_mended),
+        TEST(test_shadow_budget_beside_an_enforced_one_is_no_drift),
+        TEST(test_calls_that_a_shadow_budget_missed_are_summed_and_no_drift),
         TEST(test_call_that_had_not_heard_of_the_new_budget_is_summed_later),
         TEST(test_lost_book_is_noticed_without_a_job),
         TEST(test_rescue_tells_redis_at_once),

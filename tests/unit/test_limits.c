@@ -168,7 +168,8 @@ static void test_accounts_are_the_same_or_not(void **state)
         {"{\"budget_usd\":{\"day\":\"1\"}}", NULL, false},
         {"{\"budget_usd\":{\"day\":\"1\"}}", "{\"budget_usd\":{\"day\":\"1\"},\"shadow\":true}",
          false},
-        {NULL, "{\"budget_usd\":{\"day\":\"1\"},\"shadow\":true}", true},
+        {NULL, "{\"budget_usd\":{\"day\":\"1\"},\"shadow\":true}", false},
+        {"{\"max_queued\":1,\"shadow\":true}", "{\"max_queued\":1}", true},
         {"{\"budget_usd\":{\"day\":\"1\"}}",
          "{\"budget_usd\":{\"day\":\"1\"},\"time_zone\":\"Asia/Tokyo\"}", false},
         {"{\"users\":{\"*\":{\"budget_usd\":{\"day\":\"1\"}}}}",
@@ -231,12 +232,15 @@ static void test_what_is_empty_and_what_has_a_budget(void **state)
     struct limits *empty = parse("{\"users\":{\"u\":{}},\"time_zone\":\"UTC\"}");
     struct limits *named = parse("{\"users\":{\"u\":{\"budget_usd\":{\"day\":\"0\"}}}}");
     struct limits *shadow = parse("{\"budget_usd\":{\"day\":\"1\"},\"shadow\":true}");
+    struct applied_limit out[LIMIT_SCOPE_COUNT];
 
     (void)state;
     assert_true(limits_is_empty(NULL) && limits_is_empty(empty));
     assert_false(limits_is_empty(named) || limits_is_empty(shadow));
-    assert_false(limits_has_budget(NULL) || limits_has_budget(empty) || limits_has_budget(shadow));
-    assert_true(limits_has_budget(named));
+    assert_false(limits_has_budget(NULL) || limits_has_budget(empty));
+    assert_true(limits_has_budget(named) && limits_has_budget(shadow));
+    assert_int_equal(limits_apply(shadow, NULL, "k", NULL, NULL, "m", out), 1);
+    assert_false(limits_applied_budget(out, 1));
     assert_string_equal(limits_time_zone(empty), "UTC");
     assert_null(limits_time_zone(named));
     assert_null(limits_time_zone(NULL));
