@@ -185,7 +185,12 @@ static void on_chain(const struct pg_reply *reply, void *arg)
         audit_chain(walk->context->producer->api_pg, walk->verifier.seq, on_chain, walk);
         return;
     }
-    walk_reply(walk);
+    if (walk->verifier.has_failed)
+        reply_error(walk->context->http, "internal", NULL,
+                    "row %lld of the audit could not be hashed: no memory for it",
+                    (long long)walk->verifier.seq + 1);
+    else
+        walk_reply(walk);
     walk_free(walk);
 }
 

@@ -2,6 +2,7 @@
 /* Seals the audit with signed checkpoints. */
 #include "scheduler/audit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,6 +84,18 @@ static void seal(struct pass *pass)
                          pass);
 }
 
+/* Nothing is known of the audit now: what was said of it last stays. */
+static void end_failed(struct pass *pass)
+{
+    char message[64];
+    const struct pg_reply failed = {.status = PG_FAILED, .sqlstate = "", .message = message};
+
+    snprintf(message, sizeof(message), "row %lld: no memory for it",
+             (long long)pass->verifier.seq + 1);
+    pass->has_more = false;
+    pass_end(pass, &failed);
+}
+
 static void on_chain(const struct pg_reply *reply, void *arg)
 {
     struct pass *pass = arg;
@@ -94,6 +107,10 @@ static void on_chain(const struct pg_reply *reply, void *arg)
     pass->has_more = audit_chain_verify(reply->result, &pass->verifier);
     if (pass->has_more && ++pass->pages < PAGES_MAX) {
         audit_chain(pass->task->scheduler->upkeep_pg, pass->verifier.seq, on_chain, pass);
+        return;
+    }
+    if (pass->verifier.has_failed) {
+        end_failed(pass);
         return;
     }
     tell_broken(&pass->verifier);

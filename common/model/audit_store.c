@@ -167,6 +167,8 @@ bool audit_verify_database(const char *url, const uint8_t *key,
     }
     if (session)
         pg_session_close(session);
+    if (out->has_failed)
+        ok = err_set(err, "row %lld: no memory for it", (long long)out->seq + 1);
     return ok || err_wrap(err, "read the audit");
 }
 

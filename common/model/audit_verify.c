@@ -30,13 +30,14 @@ static void put_number(struct buf *out, int64_t number)
     put_field(out, text);
 }
 
-void audit_row_hash(const struct audit_row *row, const uint8_t prev_hash[SHA256_SIZE],
+bool audit_row_hash(const struct audit_row *row, const uint8_t prev_hash[SHA256_SIZE],
                     uint8_t out[SHA256_SIZE])
 {
     const char *const old[] = {row->actor, row->action, row->object, row->detail};
     const char *const more[] = {row->key_id, row->address,    row->request_id, row->before,
                                 row->after,  row->data_class, row->purpose};
     struct buf bytes;
+    bool ok;
 
     buf_init(&bytes, ROW_BYTES_MAX);
     buf_append(&bytes, prev_hash, SHA256_SIZE);
@@ -48,10 +49,11 @@ void audit_row_hash(const struct audit_row *row, const uint8_t prev_hash[SHA256_
         put_field(&bytes, old[i]);
     for (size_t i = 0; row->version >= AUDIT_V2 && i < sizeof(more) / sizeof(more[0]); i++)
         put_field(&bytes, more[i]);
-    memset(out, 0, SHA256_SIZE);
-    if (!bytes.is_broken)
+    ok = !bytes.is_broken;
+    if (ok)
         crypto_sha256(bytes.data, bytes.len, out);
     buf_release(&bytes);
+    return ok;
 }
 
 /* --- checkpoints ------------------------------------------------------------------------------ */
@@ -164,7 +166,7 @@ bool audit_verify_row(struct audit_verifier *verifier, const struct audit_row *r
     int64_t seq = verifier->seq + 1;
     uint8_t hash[SHA256_SIZE];
 
-    if (verifier->fault)
+    if (verifier->fault || verifier->has_failed)
         return false;
     if (row->seq != seq)
         return fail(verifier, seq, "it is missing");
@@ -172,7 +174,9 @@ bool audit_verify_row(struct audit_verifier *verifier, const struct audit_row *r
         return fail(verifier, seq, "its version is not one it can have");
     if (!row->prev_hash || !row->hash || !crypto_equal(row->prev_hash, verifier->hash, SHA256_SIZE))
         return fail(verifier, seq, "it does not follow on the row before");
-    audit_row_hash(row, verifier->hash, hash);
+    verifier->has_failed = !audit_row_hash(row, verifier->hash, hash);
+    if (verifier->has_failed)
+        return false;
     if (!crypto_equal(row->hash, hash, SHA256_SIZE))
         return fail(verifier, seq, "its hash is not that of its fields");
     verifier->seq = seq;
@@ -190,7 +194,7 @@ bool audit_verify_end(struct audit_verifier *verifier, int64_t head_seq, const u
 {
     int64_t next = verifier->seq + 1;
 
-    if (verifier->fault)
+    if (verifier->fault || verifier->has_failed)
         return false;
     if (!head_hash)
         return fail(verifier, next, "the row of the head is gone");

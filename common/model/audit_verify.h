@@ -50,7 +50,9 @@ void audit_checkpoint_sign(struct audit_checkpoint *checkpoint, const uint8_t ke
 bool audit_checkpoint_is_signed(const struct audit_checkpoint *checkpoint,
                                 const uint8_t key[CRYPTO_KEY_SIZE]) MUST_CHECK;
 
-/* The state of a walk along the chain.  fault is NULL while all is well. */
+/* The state of a walk along the chain.  fault is NULL while all is well.  A walk that has failed
+ * says nothing of the audit: the row behind seq could not be hashed, for want of memory or because
+ * it is longer than anything that we write. */
 struct audit_verifier {
     const uint8_t *key;                     /* NULL: signatures are not judged; borrowed */
     const struct audit_checkpoint *trusted; /* one from outside, or NULL; borrowed */
@@ -60,6 +62,7 @@ struct audit_verifier {
     int64_t rows, checkpoints; /* good ones seen */
     int64_t first_bad;         /* the number of the first row that is bad or missing; 0: none */
     const char *fault;         /* what is wrong with it */
+    bool has_failed;
 };
 
 /* From the first row on. */
@@ -69,17 +72,18 @@ void audit_verify_init(struct audit_verifier *verifier, const uint8_t *key,
 void audit_verify_resume(struct audit_verifier *verifier,
                          const struct audit_checkpoint *checkpoint);
 
-/* The next row in order of seq, with the checkpoint on it (NULL: none).  False: it is bad. */
+/* The next row in order of seq, with the checkpoint on it (NULL: none).  False: it is bad, or the
+ * walk has failed. */
 bool audit_verify_row(struct audit_verifier *verifier, const struct audit_row *row,
                       const struct audit_checkpoint *checkpoint);
 
 /* At the end of the rows: the head as it was at that moment (NULL hash: there is none) and the
- * highest number of a checkpoint.  False: rows are missing, or too many. */
+ * highest number of a checkpoint.  False: rows are missing, or too many, or the walk has failed. */
 bool audit_verify_end(struct audit_verifier *verifier, int64_t head_seq, const uint8_t *head_hash,
                       int64_t last_checkpoint);
 
-/* What a row's hash has to be. */
-void audit_row_hash(const struct audit_row *row, const uint8_t prev_hash[SHA256_SIZE],
-                    uint8_t out[SHA256_SIZE]);
+/* What a row's hash has to be.  False: no memory, or the row is too long. */
+bool audit_row_hash(const struct audit_row *row, const uint8_t prev_hash[SHA256_SIZE],
+                    uint8_t out[SHA256_SIZE]) MUST_CHECK;
 
 #endif

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -334,6 +335,36 @@ static void test_checkpoint_text_has_a_rule(void **state)
     assert_false(audit_checkpoint_parse(text, &checkpoint));
 }
 
+/* 64 MiB of detail are more than a row is hashed with: no word on the row, good or bad. */
+static void test_row_that_cannot_be_hashed_is_no_tampering(void **state)
+{
+    const size_t len = 64UL * 1024 * 1024;
+    uint8_t hash[SHA256_SIZE] = {0};
+    struct audit_row row = {.seq = 1,
+                            .version = 2,
+                            .actor = "a",
+                            .action = "b",
+                            .object = "c",
+                            .prev_hash = hash,
+                            .hash = hash};
+    struct audit_verifier verifier;
+    char *detail = malloc(len + 1);
+
+    (void)state;
+    assert_non_null(detail);
+    memset(detail, ' ', len);
+    detail[len] = '\0';
+    row.detail = detail;
+    assert_false(audit_row_hash(&row, hash, hash));
+    audit_verify_init(&verifier, NULL, NULL);
+    assert_false(audit_verify_row(&verifier, &row, NULL));
+    assert_true(verifier.has_failed);
+    assert_false(audit_verify_end(&verifier, 1, hash, 0));
+    assert_null(verifier.fault);
+    assert_int_equal(verifier.first_bad, 0);
+    free(detail);
+}
+
 static void test_change_is_refused_when_the_head_is_gone(void **state)
 {
     (void)state;
@@ -431,6 +462,7 @@ int main(void)
         LIVE(test_forged_checkpoint_is_found),
         LIVE(test_checkpoint_out_of_the_log_outlives_the_database),
         LIVE(test_checkpoint_text_has_a_rule),
+        LIVE(test_row_that_cannot_be_hashed_is_no_tampering),
         LIVE(test_change_is_refused_when_the_head_is_gone),
         LIVE(test_more_rows_than_a_page_verify),
         cmocka_unit_test(test_scheduler_seals_what_was_added),
