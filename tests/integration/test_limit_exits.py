@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever way a run ends, nothing stays reserved: Redis at rest is what the ledger says."""
 
+import contextlib
 import os
 import signal
 import uuid
 
+import httpx
 import pytest
 import redis as redis_client
 
@@ -76,6 +78,23 @@ def assert_at_rest(stack, redis, client):
                              f" {ledger(stack, client.tenant)}") from error
 
 
+def mended(stack):
+    """How many reservations reconciliation had to end because nobody else did."""
+    page = httpx.get(f"http://127.0.0.1:{stack.port('scheduler-1-metrics')}/metrics", trust_env=False).text
+    values = [int(line.split()[-1]) for line in page.splitlines()
+              if line.startswith("nightshift_budget_reservations_resolved_total{")]
+    assert values
+    return sum(values)
+
+
+@contextlib.contextmanager
+def no_mending(stack):
+    """A run that lives ends its reservations itself: that they are gone in the end is not enough."""
+    before = mended(stack)
+    yield
+    assert mended(stack) == before, "the run left its reservation to reconciliation"
+
+
 EXITS = [
     ("success", {"model": "single"}, "succeeded"),
     ("an error of the caller", {"model": "single", "status": 400}, "failed"),
@@ -92,15 +111,17 @@ EXITS = [
 
 @pytest.mark.parametrize("what, request_of, state", EXITS, ids=[exit_[0] for exit_ in EXITS])
 def test_nothing_stays_reserved_after(stack, redis, client, what, request_of, state):
-    job = client.run(chat(what, **request_of), workflow="w", max_attempts=3)
-    assert job["state"] == state, job["error"]
-    assert_at_rest(stack, redis, client)
+    with no_mending(stack):
+        job = client.run(chat(what, **request_of), workflow="w", max_attempts=3)
+        assert job["state"] == state, job["error"]
+        assert_at_rest(stack, redis, client)
 
 
 def test_a_stream_that_breaks_stays_booked_as_unknown(stack, redis, client):
-    job = client.run(chat("cut", model="single", fault="reset_mid", after=2), max_attempts=1)
-    assert job["state"] == "failed"
-    assert_at_rest(stack, redis, client)
+    with no_mending(stack):
+        job = client.run(chat("cut", model="single", fault="reset_mid", after=2), max_attempts=1)
+        assert job["state"] == "failed"
+        assert_at_rest(stack, redis, client)
     assert accounts(redis, client.tenant)["t"][2] > 0
 
 
@@ -122,17 +143,19 @@ def test_a_call_without_max_tokens_holds_the_models_maximum(stack, redis, client
 
 
 def test_nothing_stays_reserved_after_a_cancel(stack, redis, client):
-    job = begin(stack, client, "exit-cancel")
-    assert held(redis, client.tenant)[0] == 2  # of the tenant and of the workflow
-    client.cancel(job)
-    assert client.ended(job)["state"] == "cancelled"
-    assert_at_rest(stack, redis, client)
+    with no_mending(stack):
+        job = begin(stack, client, "exit-cancel")
+        assert held(redis, client.tenant)[0] == 2  # of the tenant and of the workflow
+        client.cancel(job)
+        assert client.ended(job)["state"] == "cancelled"
+        assert_at_rest(stack, redis, client)
 
 
 def test_nothing_stays_reserved_after_a_deadline(stack, redis, client):
-    job = begin(stack, client, "exit-deadline", deadline=soon(seconds=3))
-    assert client.ended(job)["state"] == "expired"
-    assert_at_rest(stack, redis, client)
+    with no_mending(stack):
+        job = begin(stack, client, "exit-deadline", deadline=soon(seconds=3))
+        assert client.ended(job)["state"] == "expired"
+        assert_at_rest(stack, redis, client)
 
 
 def test_nothing_stays_reserved_after_a_drain(stack, redis, client):
