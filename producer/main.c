@@ -104,6 +104,8 @@ static bool check(const struct config *config, const void *settings, FILE *out, 
     crypto_wipe(pepper, sizeof(pepper));
     if (ok && !fresh->tls_certificate != !fresh->tls_key)
         return err_set(err, "producer.tls_certificate and producer.tls_key go together");
+    if (ok && !http_listen_check(fresh->listen, err))
+        return err_wrap(err, "%s: producer.listen", config_where(config, "producer.listen"));
     return ok && webhook_settings_check(&fresh->webhooks, err);
 }
 

@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/str.h"
 #include "common/io/daemon_private.h"
+#include "common/io/http_server.h"
 
 #define FIELD(member) offsetof(struct daemon_settings, member)
 
@@ -124,6 +125,9 @@ static bool check_common(const struct generation *generation, struct err *err)
     static const char *const profiles[] = {"kafka", "embedded", NULL};
     static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 
+    if (!http_listen_check(generation->common.metrics_listen, err))
+        return err_wrap(err, "%s: metrics_listen",
+                        config_where(generation->config, "metrics_listen"));
     return one_of(generation->config, "broker_profile", generation->common.broker_profile, profiles,
                   "kafka or embedded", err) &&
            one_of(generation->config, "log_level", generation->common.log_level, levels,

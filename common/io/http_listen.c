@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/base/str.h"
 #include "common/io/http_server.h"
 
 enum { BACKLOG = 4096, HOST_MAX = 256 };
@@ -59,6 +61,19 @@ static int port_of(int fd)
     return ntohs(((const struct sockaddr_in *)(const void *)&address)->sin_port);
 }
 
+bool http_listen_check(const char *address, struct err *err)
+{
+    char host[HOST_MAX];
+    const char *service = split(address, host);
+    int64_t port;
+
+    if (!service)
+        return err_set(err, "listen on %s: expected HOST:PORT, [IPv6]:PORT or :PORT", address);
+    if (!str_to_i64(service, strlen(service), &port) || port < 0 || port > UINT16_MAX)
+        return err_set(err, "listen on %s: expected a port from 0 to 65535", address);
+    return true;
+}
+
 int http_listen(const char *address, int *port, struct err *err)
 {
     struct addrinfo hints = {
@@ -72,10 +87,8 @@ int http_listen(const char *address, int *port, struct err *err)
     int failure;
     int fd;
 
-    if (!service) {
-        err_set(err, "listen on %s: expected HOST:PORT, [IPv6]:PORT or :PORT", address);
+    if (!http_listen_check(address, err))
         return -1;
-    }
     if (host[0] == '\0') /* every IPv4 address: works with IPv6 switched off, too */
         hints.ai_family = AF_INET;
     failure = getaddrinfo(host[0] ? host : NULL, service, &hints, &found);

@@ -81,6 +81,8 @@ void http_server_free(struct http_server *server);
 
 /* "127.0.0.1:8080", "[::]:80", ":0".  Returns the socket, or -1; *port gets the real port. */
 int http_listen(const char *address, int *port, struct err *err) MUST_CHECK;
+/* Is it such an address?  Nothing is looked up or opened. */
+bool http_listen_check(const char *address, struct err *err) MUST_CHECK;
 
 /* --- the request ------------------------------------------------------------------------------ */
 

@@ -89,6 +89,8 @@ def test_mistakes_are_named_by_file_and_line(what, edit, line, word, tmp_path):
 def test_options_of_the_wrong_type_and_out_of_range(tmp_path):
     for daemon, text, word in (("worker", "worker: {slots: many}\n", "slots"), ("worker", "worker: {slots: 0}\n", "slots"),
                                ("worker", "processes: -1\n", "processes"), ("producer", "producer: {listn: x}\n", "listn"),
+                               ("producer", "producer: {listen: 8080}\n", "producer.listen: listen on 8080: expected"),
+                               ("worker", "metrics_listen: :99999\n", "metrics_listen: listen on :99999: expected"),
                                ("producer", "webhooks: {allow_networks: [127.0.0.0/99]}\n", "127.0.0.0/99"),
                                ("scheduler", "broker_profile: rabbit\n", "broker_profile")):
         path = tmp_path / "bad.yaml"

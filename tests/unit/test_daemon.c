@@ -530,6 +530,10 @@ static void test_check_config_tells_what_was_understood(void **state)
          1},
         {"broker_profile: rabbit\n",
          ":1: broker_profile: expected kafka or embedded, got \"rabbit\"\n", 1},
+        {"metrics_listen: 99999\n",
+         ":1: metrics_listen: listen on 99999: expected HOST:PORT, [IPv6]:PORT or :PORT\n", 1},
+        {"metrics_listen: :99999\n",
+         ":1: metrics_listen: listen on :99999: expected a port from 0 to 65535\n", 1},
         {"test: {value: 13}\n", "13 is unlucky\n", 1},
     };
 

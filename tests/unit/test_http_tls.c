@@ -245,7 +245,8 @@ static void test_certificate_that_is_missing_is_an_error(void **state)
 static void test_bad_listen_addresses_are_errors(void **state)
 {
     static const char *const bad[] = {"",           "8080",   "127.0.0.1",
-                                      "127.0.0.1:", "::1:80", "1.2.3.4:99999x"};
+                                      "127.0.0.1:", "::1:80", "1.2.3.4:99999x",
+                                      ":65536",     ":-1",    "127.0.0.1:http"};
     struct err err = {{0}, {0}, {0}};
     char again[32];
     int port = 0;
