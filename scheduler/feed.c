@@ -27,6 +27,12 @@ static const struct metric republished_total = {
     .labels = {"priority"},
 };
 
+static const struct metric gates_cut = {
+    .name = "nightshift_gates_cut",
+    .type = METRIC_GAUGE,
+    .help = "1 when more gates may be closed than a pass of the feeder looks at.",
+};
+
 static const struct log_context log_feed = {.component = "feed"};
 
 /* --- feed ------------------------------------------------------------------------------------- */
@@ -49,8 +55,7 @@ struct feed_pass {
     struct task *task;
     int room[PRIORITY_COUNT];
     struct gates gates;
-    struct gate_use uses[GATE_USES_MAX];
-    size_t use_count;
+    struct gate_use uses[GATE_USES_MAX]; /* of the statement on its way */
 };
 
 static void pass_end(struct feed_pass *pass, const struct pg_reply *failed)
@@ -76,12 +81,25 @@ static void put_off(struct feed_pass *pass)
         pass_end(pass, NULL);
 }
 
+static void note_uses(struct feed_pass *pass);
+
 static void on_used(const struct pg_reply *reply, void *arg)
 {
     if (reply->status == PG_OK)
-        put_off(arg);
+        note_uses(arg);
     else
         pass_end(arg, reply);
+}
+
+static void note_uses(struct feed_pass *pass)
+{
+    size_t count = gates_next_uses(&pass->gates, pass->uses);
+
+    if (count > 0)
+        gate_note_uses(pass->task->scheduler->feed_pg, pass->task->epoch, pass->uses, count,
+                       on_used, pass);
+    else
+        put_off(pass);
 }
 
 static void on_dealt(const struct pg_reply *reply, void *arg)
@@ -93,11 +111,7 @@ static void on_dealt(const struct pg_reply *reply, void *arg)
         return;
     }
     publish_rows(pass->task->scheduler, reply->result, &dealt_total);
-    if (pass->use_count > 0)
-        gate_note_uses(pass->task->scheduler->feed_pg, pass->task->epoch, pass->uses,
-                       pass->use_count, on_used, pass);
-    else
-        put_off(pass);
+    note_uses(pass);
 }
 
 static void deal(struct feed_pass *pass, const struct pg_result *result)
@@ -112,7 +126,7 @@ static void deal(struct feed_pass *pass, const struct pg_result *result)
     if (candidates) {
         count = gates_filter(&pass->gates, candidates, count);
         picked = fair_pick(candidates, count, pass->room, picks);
-        pass->use_count = gates_count_uses(&pass->gates, picks, picked, pass->uses);
+        gates_count_uses(&pass->gates, picks, picked);
     }
     if (picked > 0)
         feed_deal(pass->task->scheduler->feed_pg, pass->task->epoch, picks, picked, on_dealt, pass);
@@ -131,6 +145,19 @@ static void on_candidates(const struct pg_reply *reply, void *arg)
         deal(arg, reply->result);
 }
 
+/* Jobs at the gates behind the last are dealt as if those stood open, and come back from workers:
+ * slow, but right.  Said once while it lasts. */
+static void tell_cut(bool is_cut)
+{
+    static bool was_cut;
+
+    metric_set(&gates_cut, NULL, is_cut);
+    if (is_cut && !was_cut)
+        log_warn(&log_feed, "more gates may be closed than a pass looks at: gates_max=%d",
+                 GATES_MAX);
+    was_cut = is_cut;
+}
+
 static bool take_gates(struct feed_pass *pass, const struct pg_result *result)
 {
     size_t rows = (size_t)pg_rows(result), count = 0;
@@ -138,6 +165,7 @@ static bool take_gates(struct feed_pass *pass, const struct pg_result *result)
 
     if (!all)
         return false;
+    tell_cut(rows == GATES_MAX);
     for (size_t row = 0; row < rows; row++)
         if (gate_read(result, (int)row, &all[count]))
             count++;
@@ -174,6 +202,8 @@ static void on_looked(const struct pg_reply *reply, void *arg)
     }
     scheduler->has_tenants_at_rest = look.has_tenants_at_rest;
     scheduler->has_gates = look.has_gates;
+    if (!look.has_gates)
+        tell_cut(false);
     fair_room(&look, pass->room);
     if (!has_work(&look, pass->room))
         pass_end(pass, NULL);

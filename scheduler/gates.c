@@ -174,11 +174,8 @@ size_t gates_filter(struct gates *gates, struct feed_candidate *candidates, size
     return kept;
 }
 
-size_t gates_count_uses(struct gates *gates, const struct feed_candidate *const *picks,
-                        size_t count, struct gate_use *uses)
+void gates_count_uses(struct gates *gates, const struct feed_candidate *const *picks, size_t count)
 {
-    size_t used = 0;
-
     for (size_t i = 0; gates->count > 0 && i < count; i++)
         for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
             long index = find(gates, picks[i], scope);
@@ -186,8 +183,15 @@ size_t gates_count_uses(struct gates *gates, const struct feed_candidate *const 
             if (index >= 0)
                 gates->used[index]++;
         }
-    for (size_t i = 0; i < gates->count && used < GATE_USES_MAX; i++)
-        if (gates->used[i] > 0)
-            uses[used++] = (struct gate_use){.gate = &gates->all[i], .jobs = gates->used[i]};
+}
+
+size_t gates_next_uses(struct gates *gates, struct gate_use *uses)
+{
+    size_t used = 0;
+
+    for (; gates->told < gates->count && used < GATE_USES_MAX; gates->told++)
+        if (gates->used[gates->told] > 0)
+            uses[used++] = (struct gate_use){.gate = &gates->all[gates->told],
+                                             .jobs = gates->used[gates->told]};
     return used;
 }

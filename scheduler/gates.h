@@ -17,6 +17,7 @@ struct gates {
     int64_t *used;
     int64_t *tail_us;
     size_t count;
+    size_t told; /* how many of them gates_next_uses went through */
     struct gate_delay delays[GATE_DELAYS_MAX];
     size_t delay_count;
 };
@@ -28,8 +29,11 @@ void gates_release(struct gates *gates);
 /* Keeps of candidates those that may go, in their order, and returns how many. */
 size_t gates_filter(struct gates *gates, struct feed_candidate *candidates, size_t count);
 
-/* What was dealt after all; uses has room for GATE_USES_MAX.  Returns how many gates were used. */
-size_t gates_count_uses(struct gates *gates, const struct feed_candidate *const *picks,
-                        size_t count, struct gate_use *uses);
+/* Notes what was dealt after all. */
+void gates_count_uses(struct gates *gates, const struct feed_candidate *const *picks, size_t count);
+
+/* The gates that were used, GATE_USES_MAX of them at a time: that many uses has room for.  Returns
+ * how many; 0 when all were told.  Each of a batch may have gates of its own, in every scope. */
+size_t gates_next_uses(struct gates *gates, struct gate_use *uses);
 
 #endif

@@ -11,7 +11,8 @@
 
 #define SQL_FROM_NOW(at) "(extract(epoch FROM " at " - now()) * 1000000)::int8"
 
-/* By gates_pkey; what is in flight by runs_tenant and queue_dealt_tenant. */
+/* In the order of gates_pkey, so that passes which cannot look at all look at the same; what is in
+ * flight by runs_tenant and queue_dealt_tenant. */
 PG_STATEMENT(gate_list_statement,
     "SELECT g.tenant, g.kind, g.name, " SQL_FROM_NOW("least(g.until, now() + interval '100 d')") ","
     "       g.interval_us, g.most, " SQL_FROM_NOW("CASE WHEN g.tail < now() + interval '100 d' THEN g.tail END") ","
@@ -24,6 +25,7 @@ PG_STATEMENT(gate_list_statement,
     "       END, g.reason, g.detail "
     "FROM gates g "
     "WHERE g.until > now() OR g.interval_us > 0 "
+    "ORDER BY g.tenant, g.kind, g.name "
     "LIMIT $1::int4");
 
 /* A pass may let through what the passes before it could have, for six seconds back: that is the

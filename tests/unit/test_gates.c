@@ -193,10 +193,41 @@ static void test_only_what_is_dealt_counts_as_used(void **state)
     all[0].most = all[1].most = 30;
     gates = gates_of(all, 2);
     assert_int_equal(gates_filter(gates, candidates, CANDIDATES), 30);
-    assert_int_equal(gates_count_uses(gates, picks, 2, uses), 2);
+    gates_count_uses(gates, picks, 2);
+    assert_int_equal(gates_next_uses(gates, uses), 2);
     assert_int_equal(uses[0].jobs, 2);
     assert_int_equal(uses[0].gate->kind, LIMIT_TENANT);
     assert_int_equal(uses[1].jobs, 2);
+    assert_int_equal(gates_next_uses(gates, uses), 0);
+    gates_drop(gates);
+}
+
+/* Each job has a gate of its own: more of them than one statement takes. */
+static void test_no_use_is_left_out_however_many_gates_there_are(void **state)
+{
+    static struct feed_candidate many[2 * GATE_USES_MAX + 1];
+    static struct gate all[2 * GATE_USES_MAX + 1];
+    static const struct feed_candidate *picks[2 * GATE_USES_MAX + 1];
+    struct gate_use uses[GATE_USES_MAX];
+    struct gates *gates;
+
+    (void)state;
+    for (int i = 0; i < 2 * GATE_USES_MAX + 1; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "u%d", i);
+        all[i] = gate_of("acme", LIMIT_USER, name);
+        snprintf(many[i].tenant, sizeof(many[i].tenant), "acme");
+        snprintf(many[i].end_user, sizeof(many[i].end_user), "%s", name);
+        picks[i] = &many[i];
+    }
+    gates = gates_of(all, 2 * GATE_USES_MAX + 1);
+    gates_count_uses(gates, picks, 2 * GATE_USES_MAX + 1);
+    assert_int_equal(gates_next_uses(gates, uses), GATE_USES_MAX);
+    assert_int_equal(gates_next_uses(gates, uses), GATE_USES_MAX);
+    assert_int_equal(gates_next_uses(gates, uses), 1);
+    assert_int_equal(uses[0].jobs, 1);
+    assert_int_equal(gates_next_uses(gates, uses), 0);
     gates_drop(gates);
 }
 
@@ -210,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_who_is_stopped_by_a_scope_is_put_off_one_behind_the_other),
         cmocka_unit_test(test_who_is_stopped_by_the_tenants_own_gate_stays),
         cmocka_unit_test(test_only_what_is_dealt_counts_as_used),
+        cmocka_unit_test(test_no_use_is_left_out_however_many_gates_there_are),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
