@@ -22,6 +22,7 @@ enum {
     HEAD_NUMBERS = 4,
     SCOPE_NUMBERS = 4,
     ACCOUNT_NUMBERS = 3,
+    TAIL_MAX = 64 * 1024,
 };
 
 static const int64_t total_wait_us = 3600 * US_PER_S;
@@ -144,7 +145,6 @@ static void add_head(struct script_args *args, char kind, const char *owner,
     script_args_add(args, name);
     script_args_add(args, generation);
     script_args_add_number(args, bounded(request->amount_nano));
-    script_args_add_number(args, request->run_token);
     script_args_add_packed(args, numbers->of, numbers->count);
 }
 
@@ -205,10 +205,12 @@ static void put_accounts(struct numbers *numbers, const struct admission_request
     }
 }
 
+/* Each as the book's field; tail gets them as its record has them. */
 static void add_accounts(const struct admission_request *request, struct script_args *args,
-                         struct wire_map *map)
+                         struct wire_map *map, struct buf *tail)
 {
-    char text[BOOK_ACCOUNT_SIZE];
+    char field[BOOK_ACCOUNT_SIZE + 2] = "a:";
+    char *text = field + 2;
 
     for (int i = 0; i < request->limit_count; i++) {
         const struct applied_limit *limit = &request->limits[i];
@@ -219,7 +221,9 @@ static void add_accounts(const struct admission_request *request, struct script_
             map->accounts[map->account_count++] = (struct wire_account){
                 .scope = limit->scope, .window = (enum budget_window)window, .text = args->count};
             book_account_format(limit->scope, limit->name, request->windows->id[window], text);
-            script_args_add(args, text);
+            script_args_add(args, field);
+            buf_append(tail, " ", 1);
+            buf_puts(tail, text);
         }
     }
 }
@@ -244,6 +248,7 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
                  struct wire_map *map)
 {
     struct numbers numbers;
+    struct buf tail;
     int scopes = 0;
     bool has_accounts;
 
@@ -264,8 +269,14 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
                                                              : "0.0",
              &numbers);
     add_scopes(request, args, map);
+    buf_init(&tail, TAIL_MAX);
+    buf_printf(&tail, "%" PRId64, request->run_token);
     if (has_accounts)
-        add_accounts(request, args, map);
+        add_accounts(request, args, map, &tail);
+    buf_append(&tail, "", 1);
+    script_args_add(args, tail.is_broken ? "" : tail.data);
+    args->text.is_broken = args->text.is_broken || tail.is_broken;
+    buf_release(&tail);
     return true;
 }
 
@@ -281,6 +292,7 @@ bool wire_provider(const struct admission_request *request, struct script_args *
               request->provider_tokens_per_minute, request->provider_max_concurrency);
     add_head(args, 'p', request->provider, request, "", &numbers);
     script_args_add(args, "account");
+    script_args_add_number(args, request->run_token);
     return true;
 }
 
@@ -359,6 +371,7 @@ static bool find_refuser(const struct script_args *args, const struct wire_map *
     if (is_budget)
         answer->window = map->accounts[index].window;
     text = script_args_get(args, is_budget ? map->accounts[index].text : map->scope_texts[index]);
+    text += is_budget ? strlen("a:") : 0;
     snprintf(of, of_size, "%.*s", (int)strcspn(text, is_budget ? "|" : ""), text);
     return true;
 }

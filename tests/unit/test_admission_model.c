@@ -757,7 +757,7 @@ static void load_scripts(void)
             assert_non_null(strstr(text, ", 'PX', "));
         }
         replace(&text, "local time = call('TIME')", "local time = {0, KEYS[2]}");
-        replace(&text, ", 'PX', format('%d', ttl_ms))", ")");
+        replace(&text, ", 'PX', ttl)", ")");
         replace(&text, ", 'PX', format('%d', lease_ms))", ")");
         m.sha[i] = xstrdup(look("SCRIPT", "LOAD", text));
         free(text);

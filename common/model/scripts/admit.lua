@@ -1,16 +1,17 @@
 -- May this call be made now?  All scopes and accounts are checked, then all is written, or nothing.
 --
 -- KEYS[1]  prefix of all keys: "{t:acme}:", or "{p:main}:" for a provider's account
--- ARGV     1 name  2 generation ('' no money)  3 nano-dollars  4 owner  5 numbers, then the texts of
---          the scopes and of the accounts.  Numbers are integers of 8 bytes, because packed they cost
---          a third of what they cost as texts of their own: lease in ms, tokens, 1 money is enforced
---          or 0 counted only, how many scopes; then of each scope: 1 shadow, per minute: requests,
+-- ARGV     1 name  2 generation ('' no money)  3 nano-dollars  4 numbers, then the texts of the
+--          scopes, then the accounts as fields of the book ('a:<text>'), last the end of the record:
+--          owner and the texts of the accounts.  The numbers are integers of 8 bytes, because packed
+--          they cost less than as texts of their own: lease in ms, tokens, 1 money is enforced or 0
+--          counted only, how many scopes; then of each scope: 1 shadow, per minute: requests,
 --          tokens; leases (-1 no limit); then of each account: limit, 1 shadow, microseconds until
 --          its window ends
 -- Returns an integer when the call may go: 1 money + 2 rates are held, + 8 * the set of dimensions
 -- in which a shadow refused; else {1 wait or 2 never, dimension, index (from 0) of the scope or
 -- account, wait, interval, limit, free, shadows}, or {3, the generation found}.
-local prefix, name, numbers = KEYS[1], ARGV[1], ARGV[5]
+local prefix, name, numbers = KEYS[1], ARGV[1], ARGV[4]
 local lease_ms, tokens, is_enforced, scopes = read('<i8i8i8i8', numbers)
 local book_key, record_key = prefix .. 'book', prefix .. 'n:' .. name
 local NEVER, FOREVER = 2 ^ 53, MINUTE
@@ -28,13 +29,13 @@ local function refuse(is_shadow, wait, interval, dimension, index, limit, free)
 end
 
 -- The money: gen, ver, live and the record of this name stand before the accounts.
-local accounts_at = 6 + scopes
+local accounts_at = 5 + scopes
 local amount, book, has_money = tonumber(ARGV[3]), nil, ARGV[2] ~= ''
 local ask = nil
 if has_money then
     ask = {'HMGET', book_key, 'gen', 'ver', 'live', 'r:' .. name}
-    for at = accounts_at, #ARGV do
-        ask[7 + at - accounts_at] = 'a:' .. ARGV[at]
+    for at = accounts_at, #ARGV - 1 do
+        ask[7 + at - accounts_at] = ARGV[at]
     end
     book = call(unpack(ask))
     if book[1] ~= ARGV[2] then
@@ -47,10 +48,10 @@ end
 
 local fields = nil
 if has_money and not book[4] then
-    local record = 'R ' .. ARGV[3] .. ' ' .. format('%d', now) .. ' ' .. ARGV[4]
     fields = {'HSET', book_key, 'ver', format('%d', book[2] + 1), 'live',
-              format('%d', book[3] + 1), ask[6], ''}
-    for index = 0, #ARGV - accounts_at do
+              format('%d', book[3] + 1), ask[6],
+              'R ' .. ARGV[3] .. ' ' .. format('%d', now) .. ' ' .. ARGV[#ARGV]}
+    for index = 0, #ARGV - 1 - accounts_at do
         local value = book[5 + index]
         local spent, reserved, unknown = 0, 0, 0
         if value then
@@ -69,11 +70,9 @@ if has_money and not book[4] then
                 refuse(is_shadow, window_us, 0, MONEY, index, limit, free)
             end
         end
-        fields[9 + 2 * index] = ask[7 + index]
+        fields[9 + 2 * index] = ARGV[accounts_at + index]
         fields[10 + 2 * index] = format('%d %d %d', spent, reserved + amount, unknown)
-        record = record .. ' ' .. ARGV[accounts_at + index]
     end
-    fields[8] = record
 end
 
 -- The rates.  The record of this name, the provider's closed sign and all states come at once.
@@ -82,7 +81,7 @@ if has_rates then
     local ask = {'MGET', record_key, prefix .. 'closed'}
     for index = 0, scopes - 1 do
         local shadow = read('<i8', numbers, 33 + 32 * index)
-        ask[4 + index] = prefix .. (shadow == 1 and 'x:' or 'l:') .. ARGV[6 + index]
+        ask[4 + index] = prefix .. (shadow == 1 and 'x:' or 'l:') .. ARGV[5 + index]
     end
     local got = call(unpack(ask))
     if not got[1] then
@@ -142,7 +141,7 @@ if has_rates then
                 state[5 + newest % RING] = state[5 + newest % RING] + tokens
             end
             if leases >= 0 then
-                lease_key = (is_shadow and 'y:' or 'c:') .. ARGV[6 + index]
+                lease_key = (is_shadow and 'y:' or 'c:') .. ARGV[5 + index]
                 local key = prefix .. lease_key
                 local out = call('ZCARD', key)
                 if out >= leases then

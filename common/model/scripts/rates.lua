@@ -59,8 +59,9 @@ local function ring_turn(state)
 end
 
 local function state_write(key, state)
-    local until_us = max(state[2], state[3], state[4] and now + (RING + 1) * SPAN or 0)
-    local ttl_ms = max(ceil((until_us - now) / 1000), 0) + 1000
-    local raw = struct.pack(state[4] and LONG or SHORT, unpack(state))
-    call('SET', key, raw, 'PX', format('%d', ttl_ms))
+    local tat, ttl = max(state[2], state[3]), '71000' -- that of the ring, and a second
+    if not state[4] or tat > now + (RING + 1) * SPAN then
+        ttl = format('%d', max(ceil((tat - now) / 1000), 0) + 1000)
+    end
+    call('SET', key, struct.pack(state[4] and LONG or SHORT, unpack(state)), 'PX', ttl)
 end

@@ -60,12 +60,12 @@ end
 if not book[4] then
     return 0
 end
-local state, amount_text, rest, names = match(book[4], '^(%u) (%d+) (%d+ %d+ ?(.*))$')
+local state, amount, names = match(book[4], '^(%u) (%d+) %d+ %d+ ?(.*)$')
 if how == 'U' and state == 'U' then
     return 0
 end
 
-local amount = tonumber(amount_text)
+amount = tonumber(amount)
 local cost = how == 'S' and tonumber(ARGV[3]) or 0
 local ask, count = {'HMGET', key}, 2
 for account in string.gmatch(names, '%S+') do
@@ -98,7 +98,7 @@ for i = 3, count do
 end
 if how == 'U' then
     fields[last + 1] = record_field
-    fields[last + 2] = 'U ' .. amount_text .. ' ' .. rest
+    fields[last + 2] = 'U' .. string.sub(book[4], 2)
 else
     call('HDEL', key, record_field)
 end
