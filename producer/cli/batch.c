@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,7 +23,6 @@ enum {
     SILENCE_MAX_S = 120,
     PAUSE_BASE_MS = 500,
     PAUSE_MAX_MS = 15000,
-    LOOKS_MAX = 1 << 24,
 };
 
 static const char csv_head[] = "line,id,state,text,finish_reason,input_tokens,output_tokens,"
@@ -232,13 +232,16 @@ static bool is_input(const struct batch *batch, const char *path)
  * never be replaced by a file. */
 static bool open_file(struct batch *batch, const char *path)
 {
-    char partial[4096];
+    char partial[PATH_MAX];
     struct stat place;
 
     if (stat(path, &place) == 0 && !S_ISREG(place.st_mode) && !S_ISDIR(place.st_mode)) {
         batch->out = fopen(path, "w");
     } else {
-        snprintf(partial, sizeof(partial), "%s.partial", path);
+        if (snprintf(partial, sizeof(partial), "%s.partial", path) >= (int)sizeof(partial)) {
+            cli_fail(batch->cli, CLI_USAGE, "-o: the path is too long");
+            return false;
+        }
         batch->partial_path = xstrdup(partial);
         if (is_input(batch, path) || is_input(batch, partial)) {
             cli_fail(batch->cli, CLI_USAGE, "-o %s: would overwrite the input", path);
@@ -331,7 +334,7 @@ int batch_run(struct cli *cli)
     batch->cli = cli;
     batch->begun_us = batch->last_answer_us = clock_monotonic_us();
     buf_init(&batch->line, BATCH_LINE_MAX);
-    heap_init(&batch->looks, LOOKS_MAX);
+    heap_init(&batch->looks, BATCH_LINES_MAX);
     if (api_of(cli) && open_input(batch) && open_output(batch) && make_events(batch)) {
         batch_submit_more(batch);
         while (!batch->is_ended)

@@ -42,7 +42,11 @@ struct pending {
     size_t len;
 };
 
-enum { BATCH_CHUNK_LINES = 500, BATCH_CHUNK_BYTES = 4 * 1024 * 1024 };
+enum {
+    BATCH_LINES_MAX = 1 << 24, /* of one input */
+    BATCH_CHUNK_LINES = 500,
+    BATCH_CHUNK_BYTES = 4 * 1024 * 1024,
+};
 
 struct batch {
     struct cli *cli;

@@ -10,7 +10,12 @@
 #include "common/base/str.h"
 #include "producer/cli/batch.h"
 
-enum { REFUSED_PAUSE_MS = 1000, UPLOAD_TIMEOUT_MS = 120000, SKEW_MS = 2000 };
+enum {
+    REFUSED_PAUSE_MS = 1000,
+    UPLOAD_TIMEOUT_MS = 120000,
+    SKEW_MS = 2000,
+    UPLOAD_BYTES_MAX = BATCH_CHUNK_BYTES + BATCH_LINE_MAX + BATCH_CHUNK_LINES, /* a line over */
+};
 
 static void submit_in(struct batch *batch, int64_t ms)
 {
@@ -53,6 +58,12 @@ static void read_line(struct batch *batch)
             batch_say(batch, "%s", err.message);
             batch_stop(batch, CLI_USAGE);
         }
+        return;
+    }
+    if (batch->count == BATCH_LINES_MAX) {
+        batch->is_input_over = true;
+        batch_say(batch, "a batch has at most %d lines; split the file", BATCH_LINES_MAX);
+        batch_stop(batch, CLI_USAGE);
         return;
     }
     entry = add_entry(batch, line.number);
@@ -180,14 +191,17 @@ static void upload(struct batch *batch)
     struct err err = {0};
     struct buf body;
 
-    buf_init(&body, SIZE_MAX / 2);
+    buf_init(&body, UPLOAD_BYTES_MAX);
     for (int i = 0; i < batch->chunk_count; i++) {
         buf_append(&body, batch->chunk[i].text, batch->chunk[i].len);
         buf_putc(&body, '\n');
     }
     request.body = body.data;
     request.body_len = body.len;
-    batch->upload = api_start(batch->cli, &request, on_uploaded, batch, &err);
+    if (body.is_broken)
+        err_set(&err, "upload: out of memory");
+    else
+        batch->upload = api_start(batch->cli, &request, on_uploaded, batch, &err);
     buf_release(&body);
     if (!batch->upload) {
         batch_say(batch, "%s", err.message);

@@ -262,6 +262,16 @@ def test_a_batch_never_overwrites_its_input(cli):
             assert file.read() == text
 
 
+def test_a_path_too_long_for_its_partial_file_is_refused(cli):
+    path = cli.path("in.ndjson", json.dumps({"prompt": unique()}) + "\n")
+    out = cli.path("long.ndjson")
+    folder, name = os.path.split(out)
+    out = os.path.join(folder, "./" * ((4092 - len(out)) // 2), name)
+    done = cli.run("batch", path, "-m", "fast", "-o", out, expect=2)
+    assert "the path is too long" in done.stderr
+    assert not os.path.exists(out)
+
+
 def test_results_go_into_a_pipe_or_device_and_never_in_its_place(cli):
     path = cli.path("in.ndjson", json.dumps({"prompt": unique()}) + "\n")
     pipe = cli.path("pipe")
