@@ -55,8 +55,8 @@ static int64_t none_if_zero(int64_t limit)
     return limit > 0 ? limit : -1;
 }
 
-/* Notes day, windows and generation for the intent.  False: a budget applies, and nobody can say
- * which windows it is in. */
+/* Notes day, windows and generation for the intent.  False: a budget is enforced, and nobody can
+ * say which windows it is in; one that is only counted is not, then. */
 static bool note_budget(struct run *run, const struct applied_limit *limits, int count,
                         struct budget_windows *windows)
 {
@@ -67,8 +67,10 @@ static bool note_budget(struct run *run, const struct applied_limit *limits, int
     *budget = (struct run_budget){.is_enforced = limits_applied_budget(limits, count)};
     for (int w = 0; w < BUDGET_WINDOW_COUNT; w++)
         budget->is_there = budget->is_there || has_window(limits, count, w);
-    if (!limit_cache_windows(cache, tenant, clock_db_us(), windows))
-        return !budget->is_there;
+    if (!limit_cache_windows(cache, tenant, clock_db_us(), windows)) {
+        budget->is_there = false;
+        return !budget->is_enforced;
+    }
     snprintf(budget->day, sizeof(budget->day), "%s", windows->day);
     if (!budget->is_there)
         return true;
@@ -343,8 +345,18 @@ static enum step_result admit(struct run *run)
 
 const struct step step_admit = {.name = "admit", .fn = admit};
 
+static void want_book(struct run *run)
+{
+    book_rebuild_want(admit_books(run->worker->admit), run->claimed->tenant, run->budget.generation,
+                      BOOK_STALE);
+}
+
+/* A budget that is only counted lets the call go without a book: the ledger counts it. */
 static void take_hold(struct run *run)
 {
+    if (run->budget.is_there &&
+        !(run->answer.holds & (ADMISSION_HOLDS_MONEY | ADMISSION_HOLDS_LOCAL)))
+        want_book(run);
     run->hold = (struct hold){
         .parts = run->answer.holds,
         .admission = admit_admission(run->worker->admit),
@@ -375,8 +387,7 @@ static enum step_result await_answer(struct run *run)
     case ADMISSION_NEVER:
         return refuse(run);
     case ADMISSION_STALE:
-        book_rebuild_want(admit_books(run->worker->admit), run->claimed->tenant,
-                          run->budget.generation, BOOK_STALE);
+        want_book(run);
         return wait_for_book(run, REBUILD_MS, 0, "the budget's book is being made anew");
     case ADMISSION_AWAY:
         break;

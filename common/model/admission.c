@@ -310,7 +310,8 @@ static void ask_tenant(struct admission_ask *ask, const struct admission_request
         ask->sides[SIDE_TENANT].parts = (ask->map.account_count > 0 ? ADMISSION_HOLDS_MONEY : 0) |
                                         (ask->map.scope_count > 0 ? ADMISSION_HOLDS_RATES : 0);
         script_args_copy(&args, &ask->texts);
-        ask_side(ask, SIDE_TENANT, &args, ask->map.account_count > 0 ? request->run_id : NULL);
+        /* What is only counted may go by any Redis: the generation says if it counts there. */
+        ask_side(ask, SIDE_TENANT, &args, ask->map.has_money ? request->run_id : NULL);
     }
     script_args_release(&args);
 }

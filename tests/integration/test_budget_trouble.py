@@ -197,6 +197,25 @@ def test_ceiling_holds_through_killed_workers_and_flushes(stack):
     assert spent + booked >= spender.asked()
 
 
+def test_a_budget_in_shadow_counts_and_stops_nothing(stack):
+    """Neither over its ceiling nor while Redis is away; what was paid for meanwhile is counted afterwards."""
+    spender = Spender(stack)
+    price = spender.price()
+    drift = metric(stack, "nightshift_budget_drift_nano_total")
+    spender.limit(price * 2, shadow=True)
+    wait_until(lambda: spender.book() == (price, 0, 0), 30, "a book")
+    for job in spender.submit(5):
+        assert spender.api.ended(job)["state"] == "succeeded"
+    assert spender.await_agreement() == price * 6
+    stack.kill("redis")
+    for job in spender.submit(3):
+        assert spender.api.ended(job)["state"] == "succeeded"
+    assert stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s", spender.name) == 0
+    stack.restart("redis")
+    assert spender.await_agreement() == price * 9
+    assert metric(stack, "nightshift_budget_drift_nano_total") == drift
+
+
 def test_unknown_call_is_resolved_and_the_money_is_free_again(stack):
     spender = Spender(stack)
     request = {**chat(tokens=10, after=3, hold=spender.name, model="single"), "max_tokens": 10}

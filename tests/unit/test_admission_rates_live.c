@@ -167,6 +167,43 @@ static void test_a_shadow_counts_and_refuses_nobody(void **state)
     world_free(world);
 }
 
+static void test_a_budget_in_shadow_never_waits_for_its_book(void **state)
+{
+    struct world *world = world_new();
+    struct under under;
+    (void)state;
+
+    under_init(&under, 1);
+    under.tenant.is_shadow = true;
+    under.tenant.budget_nano[BUDGET_DAY] = 5;
+    under.request.amount_nano = 6;
+    under.request.generation = "7.7";
+    world_open_book(world); /* of another generation */
+    assert_int_equal(world_ask(world, &under), ADMISSION_GO);
+    assert_int_equal(world->answer.holds, 0);
+    under.request.generation = generation;
+    under.request.run_id = "another";
+    assert_non_null(admission_ask(world->admission, &under.request, world_on_answer, world));
+    world->done = 0;
+    wait_until(world, world->done > 0);
+    assert_int_equal(world->answer.outcome, ADMISSION_GO);
+    assert_int_equal(world->answer.holds, ADMISSION_HOLDS_MONEY);
+    under.request.job = job_of(2);
+    under.request.windows = NULL; /* nobody knows them */
+    assert_int_equal(world_ask(world, &under), ADMISSION_GO);
+    assert_int_equal(world->answer.holds, 0);
+    assert_string_equal(world_account(world, DAY), "0 6 0");
+
+    under.request.windows = &windows;
+    redis_fixture_crash(world_server);
+    wait_until(world, !redis_is_ready(world->redis));
+    assert_int_equal(world_ask(world, &under), ADMISSION_GO);
+    assert_int_equal(world->answer.holds, ADMISSION_HOLDS_LOCAL);
+    assert_true(redis_fixture_restart(world_server, &(struct err){.message = ""}));
+    world_wait_ready(world);
+    world_free(world);
+}
+
 static void test_names_of_users_make_no_keys_or_fields_of_their_own(void **state)
 {
     struct world *world = world_new();
@@ -322,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_concurrency_is_a_lease_that_ends_with_the_call_or_by_itself),
         cmocka_unit_test(test_a_limit_of_nothing_waits),
         cmocka_unit_test(test_a_shadow_counts_and_refuses_nobody),
+        cmocka_unit_test(test_a_budget_in_shadow_never_waits_for_its_book),
         cmocka_unit_test(test_names_of_users_make_no_keys_or_fields_of_their_own),
         cmocka_unit_test(test_what_the_provider_gave_goes_back_when_the_tenant_refuses),
         cmocka_unit_test(test_what_the_tenant_gave_goes_back_when_the_provider_refuses),
