@@ -22,13 +22,8 @@ static void put_money(struct buf *out, const char *name, int64_t nano)
 
 static void put_line(struct buf *out, const struct budget_line *line)
 {
-    char scope[BOOK_ACCOUNT_SIZE];
-    size_t len = (size_t)(strrchr(line->account, '|') - line->account);
-
-    memcpy(scope, line->account, len);
-    scope[len] = '\0';
     admin_list_item(out);
-    admin_put_text(out, "scope", scope);
+    admin_put_text(out, "scope", line->scope_text);
     admin_put_text(out, "window", budget_window_name(line->window));
     put_money(out, "limit_usd", line->limit_nano);
     put_money(out, "spent_usd", line->spent_nano);

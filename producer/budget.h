@@ -38,6 +38,7 @@ enum { BUDGET_LINES_MAX = 10000 };
 
 struct budget_line {
     char account[BOOK_ACCOUNT_SIZE];
+    char scope_text[LIMIT_SCOPE_TEXT_SIZE]; /* as limits name it */
     enum limit_scope scope;
     enum budget_window window;
     int64_t limit_nano, spent_nano, reserved_nano, unknown_nano;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All budgets of a tenant and what they hold. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,13 +63,12 @@ static bool keep_line(struct listing *listing, struct budget_line *line)
 }
 
 /* The line of an account; made where it is missing.  NULL: memory or room is out. */
-static struct budget_line *line_of(struct listing *listing, enum limit_scope scope,
-                                   const char *name, enum budget_window window, int64_t limit_nano)
+static struct budget_line *line_of(struct listing *listing, const char *account,
+                                   enum limit_scope scope, const char *name,
+                                   enum budget_window window, int64_t limit_nano)
 {
-    char account[BOOK_ACCOUNT_SIZE];
     struct budget_line *line;
 
-    book_account_format(scope, name, listing->windows.id[window], account);
     line = listing->by_account ? map_get(listing->by_account, account, strlen(account)) : NULL;
     if (line || !listing->by_account)
         return line;
@@ -79,22 +79,23 @@ static struct budget_line *line_of(struct listing *listing, enum limit_scope sco
                                  .window = window,
                                  .limit_nano = limit_nano,
                                  .end_us = listing->windows.end_us[window]};
-    memcpy(line->account, account, sizeof(account));
+    snprintf(line->account, sizeof(line->account), "%s", account);
+    limit_scope_format(scope, name, line->scope_text);
     if (keep_line(listing, line))
         return line;
     free(line);
     return NULL;
 }
 
-/* The set whose ceiling an account has. */
+/* The set whose ceiling an account has; *name is what the account says, then the set's own. */
 static const struct limit_set *set_of(const struct listing *listing, enum limit_scope scope,
-                                      const char *name)
+                                      const char **name)
 {
     const struct limit_cache *cache = listing->producer->limits;
 
     if (scope == LIMIT_KEY)
-        return limits_set_of(limit_cache_key(cache, name), LIMIT_TENANT, "");
-    return limits_set_of(limit_cache_tenant(cache, listing->tenant)->limits, scope, name);
+        return limits_set_of(limit_cache_key(cache, *name), LIMIT_TENANT, "");
+    return book_account_set(limit_cache_tenant(cache, listing->tenant)->limits, scope, *name, name);
 }
 
 /* "workflow:nightly|d20261121" of a window that is now. */
@@ -113,11 +114,12 @@ static void take_account(struct listing *listing, const struct book_account *acc
     text[bar - account->account] = '\0';
     if (!limit_scope_parse(text, &scope, &name))
         return;
-    set = set_of(listing, scope, name);
+    set = set_of(listing, scope, &name);
     for (int i = 0; set && i < BUDGET_WINDOW_COUNT; i++) {
         if (strcmp(bar + 1, listing->windows.id[i]) != 0 || set->budget_nano[i] < 0)
             continue;
-        line = line_of(listing, scope, name, (enum budget_window)i, set->budget_nano[i]);
+        line = line_of(listing, account->account, scope, name, (enum budget_window)i,
+                       set->budget_nano[i]);
         if (!line)
             return;
         line->spent_nano = account->spent_nano;
@@ -129,9 +131,15 @@ static void take_account(struct listing *listing, const struct book_account *acc
 static void add_set(enum limit_scope scope, const char *name, const struct limit_set *set,
                     void *arg)
 {
-    for (int i = 0; i < BUDGET_WINDOW_COUNT && !set->is_shadow; i++)
-        if (set->budget_nano[i] >= 0)
-            line_of(arg, scope, name, (enum budget_window)i, set->budget_nano[i]);
+    struct listing *listing = arg;
+    char account[BOOK_ACCOUNT_SIZE];
+
+    for (int i = 0; i < BUDGET_WINDOW_COUNT && !set->is_shadow; i++) {
+        if (set->budget_nano[i] < 0)
+            continue;
+        book_account_format(scope, name, listing->windows.id[i], account);
+        line_of(listing, account, scope, name, (enum budget_window)i, set->budget_nano[i]);
+    }
 }
 
 static bool add_key(const char *key_id, struct limits *limits, void *arg)

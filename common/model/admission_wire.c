@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum {
+    NAME_SHOWN_MAX = LIMIT_SCOPE_TEXT_SIZE - 16, /* that fits into a scope's text */
     NAME_PLAIN_MAX = 200,
     HASH_BYTES = 16,
     REFUSAL_WORDS = 8, /* of admit's list */
@@ -92,6 +93,44 @@ void book_account_format(enum limit_scope scope, const char *name, const char *w
 
     wire_scope_format(scope, name, text);
     snprintf(out, BOOK_ACCOUNT_SIZE, "%s|%s", text, window_id);
+}
+
+/* A name that is looked for by its hash. */
+struct sought {
+    enum limit_scope scope;
+    char text[LIMIT_SCOPE_TEXT_SIZE];
+    const struct limit_set *set;
+    const char *name;
+};
+
+static void seek(enum limit_scope scope, const char *name, const struct limit_set *set, void *arg)
+{
+    struct sought *sought = arg;
+    char text[LIMIT_SCOPE_TEXT_SIZE];
+
+    if (scope != sought->scope || sought->set)
+        return;
+    wire_scope_format(scope, name, text);
+    if (strcmp(text, sought->text) != 0)
+        return;
+    sought->set = set;
+    if (strlen(name) <= NAME_SHOWN_MAX)
+        sought->name = name;
+}
+
+/* (Whoever has no set of his own is under "*".) */
+const struct limit_set *book_account_set(const struct limits *limits, enum limit_scope scope,
+                                         const char *written, const char **name)
+{
+    struct sought sought = {.scope = scope, .name = written};
+
+    *name = written;
+    if (written[0] != '#')
+        return limits_set_of(limits, scope, written);
+    limit_scope_format(scope, written, sought.text);
+    limits_each(limits, seek, &sought);
+    *name = sought.name;
+    return sought.set ? sought.set : limits_set_of(limits, scope, "*");
 }
 
 /* --- requests --------------------------------------------------------------------------------- */

@@ -47,6 +47,12 @@ typedef void book_done_fn(enum book_outcome outcome, void *arg);
 void book_account_format(enum limit_scope scope, const char *name, const char *window_id,
                          char out[BOOK_ACCOUNT_SIZE]);
 
+/* The set whose ceilings accounts of this scope have, written being the name as book_account_format
+ * wrote it; NULL: none.  *name is what was written, or the name that it stands for where a set was
+ * given to that very name.  A key's document: LIMIT_TENANT. */
+const struct limit_set *book_account_set(const struct limits *limits, enum limit_scope scope,
+                                         const char *written, const char **name);
+
 /* Throws the old book away and marks a new one.  run_id is that to which generation is bound: with
  * another Redis on the connection it is BOOK_AWAY. */
 void book_mark(struct redis *redis, const char *run_id, const char *tenant, const char *generation,

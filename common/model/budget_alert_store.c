@@ -82,21 +82,20 @@ static bool take_apart(const char *account, struct parts *out)
     return false;
 }
 
-/* The set that a job with this one name is under in this scope; NULL: none that is enforced. */
+/* The set whose ceiling the account has, and the name it was given to; NULL: none that is enforced.
+ */
 static const struct limit_set *find_set(const struct limit_cache *cache, const char *tenant,
-                                        const struct parts *parts)
+                                        const struct parts *parts, const char **name)
 {
-    struct applied_limit applied[LIMIT_SCOPE_COUNT];
-    const char *names[LIMIT_SCOPE_COUNT] = {[LIMIT_KEY] = "", [LIMIT_MODEL] = ""};
-    int count;
+    const struct limit_set *set;
 
-    names[parts->scope] = parts->name;
-    count = limit_cache_apply(cache, tenant, names[LIMIT_KEY], names[LIMIT_WORKFLOW],
-                              names[LIMIT_USER], names[LIMIT_MODEL], applied);
-    for (int i = 0; i < count; i++)
-        if (applied[i].scope == parts->scope)
-            return applied[i].set->is_shadow ? NULL : applied[i].set;
-    return NULL;
+    *name = parts->name;
+    if (parts->scope == LIMIT_KEY)
+        set = limits_set_of(limit_cache_key(cache, parts->name), LIMIT_TENANT, "");
+    else
+        set = book_account_set(limit_cache_tenant(cache, tenant)->limits, parts->scope, parts->name,
+                               name);
+    return set && !set->is_shadow ? set : NULL;
 }
 
 /* (A limit is at most MONEY_MAX_NANO: its product fits.) */
@@ -114,6 +113,7 @@ size_t budget_alerts_due(const struct limit_cache *cache, const char *tenant,
     const struct limit_set *set;
     struct budget_windows now;
     struct parts parts;
+    const char *name;
     size_t count = 0;
     int window = 0;
 
@@ -122,7 +122,7 @@ size_t budget_alerts_due(const struct limit_cache *cache, const char *tenant,
         return 0;
     while (window < BUDGET_WINDOW_COUNT && strcmp(now.id[window], parts.window_id) != 0)
         window++;
-    set = window < BUDGET_WINDOW_COUNT ? find_set(cache, tenant, &parts) : NULL;
+    set = window < BUDGET_WINDOW_COUNT ? find_set(cache, tenant, &parts, &name) : NULL;
     if (!set || set->budget_nano[window] < 0)
         return 0;
     for (int i = 0; i < BUDGET_ALERT_LEVELS; i++) {
@@ -145,7 +145,7 @@ size_t budget_alerts_due(const struct limit_cache *cache, const char *tenant,
             .resets_us = now.end_us[window] == INT64_MAX ? 0 : now.end_us[window],
         };
         snprintf(alert->tenant, sizeof(alert->tenant), "%s", tenant);
-        snprintf(alert->name, sizeof(alert->name), "%s", parts.name);
+        snprintf(alert->name, sizeof(alert->name), "%s", name);
         snprintf(alert->window_id, sizeof(alert->window_id), "%s", parts.window_id);
         count++;
     }

@@ -88,6 +88,25 @@ def test_what_was_spent_before_a_budget_counts(admin, tenant):
     wait_until(lambda: budget_of(admin, tenant)["workflow:w", "day"]["spent_usd"] == cost, 10)
 
 
+def test_models_with_unusual_names_are_listed_once_by_name(stack, admin, tenant):
+    """Books have such names only as hashes."""
+    for route, cost in (("a|b", 11), ("m\u00fcller", 22), ("of all | others", 33)):
+        stack.sql.rows("INSERT INTO usage_deltas (tenant, day, hour, route, key_id, cost_nano) VALUES"
+                       " (%s, current_date, date_trunc('hour', now()), %s, 'k', %s)", tenant.tenant, route, cost)
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits",
+        {"models": {"a|b": {"budget_usd": {"total": "1"}}, "m\u00fcller": {"budget_usd": {"total": "2"}},
+                    "*": {"budget_usd": {"total": "3"}}}})
+
+    def listed():
+        lines = budget_of(admin, tenant)
+        others = [scope for scope, _ in lines if scope.startswith("model:#")]
+        return {scope: (line["limit_usd"], int(line["spent_usd"] * 10**9))
+                for (scope, _), line in lines.items()} if len(others) == 1 and len(lines) == 3 else None
+    lines = wait_until(listed, 20)
+    assert lines["model:a|b"] == (1, 11) and lines["model:m\u00fcller"] == (2, 22)
+    assert sorted(lines.values())[2] == (3, 33)
+
+
 def test_a_job_says_what_it_may_cost_and_whether_it_fits(stack, admin, tenant):
     made = tenant.post_json("/v1/jobs", later(), 202)
     worst = Decimal(made["max_cost_usd"])
