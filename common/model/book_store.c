@@ -71,7 +71,7 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
  * budget of users has one row for all of them.  Which account has which budget is for
  * limits_apply() to say; this errs towards too much. */
 #define SQL_HAS(path) \
-    SQL("coalesce(bool_or(jsonb_path_exists(d.document, '" path " ? (@ != null)')), false)")
+    "coalesce(bool_or(jsonb_path_exists(d.document, '" path " ? (@ != null)')), false)"
 
 #define SQL_REACH \
     SQL(                                                                                        \

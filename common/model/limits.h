@@ -83,7 +83,8 @@ enum budget_policy limits_policy(const struct limits *limits);
 bool limits_is_empty(const struct limits *limits);
 bool limits_has_budget(const struct limits *limits);
 /* Do both have the same accounts: budgets of the same scopes and windows, in the same zone, and the
- * same ones of them in shadow?  The ceilings may differ.  If not, the tenant's book must be summed anew. */
+ * same ones of them in shadow?  The ceilings may differ.  If not, the tenant's book must be summed
+ * anew. */
 bool limits_same_accounts(const struct limits *a, const struct limits *b);
 
 /* A set that a job is under. */

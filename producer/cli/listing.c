@@ -148,7 +148,7 @@ static void show_table(const struct cli *cli, const json_t *array, const struct 
     size_t i;
     int count = 0;
 
-    for (; fields[count].path && count < TABLE_COLUMNS_MAX; count++)
+    for (; count < TABLE_COLUMNS_MAX && fields[count].path; count++)
         columns[count] = (struct table_column){
             .title = fields[count].title,
             .is_right = fields[count].kind == FIELD_NUMBER || fields[count].kind == FIELD_MONEY ||

@@ -182,8 +182,8 @@ static void ask(struct call *call, int asked_generation)
     const struct applied_limit limits[] = {
         {LIMIT_TENANT, "", &kept.limits[call->tenant].tenant},
         {LIMIT_WORKFLOW, workflow_name(call->workflow), &kept.limits[call->tenant].workflow}};
-    struct budget_windows windows;
-    char generation[48];
+    struct budget_windows windows = {0};
+    char generation[48] = "";
     const struct admission_request request = {.tenant = tenant_name(call->tenant),
                                               .job = model_job(call->number),
                                               .run = 1,

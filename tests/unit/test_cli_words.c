@@ -97,8 +97,8 @@ static void test_everything_is_written_from_the_table(void **state)
 {
     char *pages[4] = {NULL};
     size_t sizes[4];
-    void (*const writers[4])(FILE *) = {describe_program, describe_man, describe_bash,
-                                        describe_zsh};
+    static void (*const writers[4])(FILE *) = {describe_program, describe_man, describe_bash,
+                                               describe_zsh};
 
     (void)state;
     for (int i = 0; i < 4; i++) {

@@ -74,10 +74,11 @@ class Bench:
                               text=True, check=True)
         return json.loads(done.stdout)
 
-    def load(self, body, requests, concurrency):
+    def load(self, body, requests, concurrency, key=None):
         """Submits of one body over and over."""
         return self.program("load", "--url", self.env["NIGHTSHIFT_URL"] + "/v1/jobs", "--body",
-                            self.file("submit", body), "--key", self.env["NIGHTSHIFT_API_KEY"],
+                            self.file("submit", body), "--key",
+                            key or self.env["NIGHTSHIFT_API_KEY"],
                             "--requests", str(requests), "--concurrency", str(concurrency))
 
     # --- looking ------------------------------------------------------------------------------

@@ -37,12 +37,12 @@ def stages(bench, first):
     return {name: (values[2 * i], values[2 * i + 1]) for i, (name, _) in enumerate(STAGES)}
 
 
-def job_round(bench):
+def job_round(bench, key=None):
     jobs = bench.arguments.jobs
     first = bench.sql("SELECT id_floor(clock_timestamp())")
     before, began = bench.cpu(), time.monotonic()
     submit = bench.load({"request": bench.chat(bench.arguments.tokens)}, jobs,
-                        bench.arguments.concurrency)
+                        bench.arguments.concurrency, key)
     bench.wait_idle()
     elapsed, after = time.monotonic() - began, bench.cpu()
     succeeded = int(bench.sql(
