@@ -7,6 +7,7 @@
 
 #include "common/base/json.h"
 #include "common/base/log.h"
+#include "common/io/metrics.h"
 #include "common/model/limit_store.h"
 #include "producer/admin.h"
 #include "producer/admin_handlers.h"
@@ -14,12 +15,20 @@
 #include "producer/reply.h"
 
 enum {
-    PUT_TRIES = 5,      /* when others replace the same document meanwhile */
-    WAKE_JOBS = 5000,   /* of one statement */
-    WAKE_ROUNDS = 1000, /* statements at most */
+    PUT_TRIES = 5,       /* when others replace the same document meanwhile */
+    WAKE_JOBS = 5000,    /* of one statement */
+    WAKE_ROUNDS = 1000,  /* statements at most */
+    WAKINGS_MAX = 10000, /* at once */
     /* A worker that knew the old limits may have sent a job back, and closed its gate, a moment
      * after they were replaced: its jobs are woken again when all know the new ones. */
     WAKE_AGAIN_MS = 1500,
+};
+
+static const struct metric lost_wakings = {
+    .name = "nightshift_limit_wakings_lost_total",
+    .type = METRIC_COUNTER,
+    .help = "Changes of limits after which waiting jobs were not woken: they come when they would "
+            "have.",
 };
 
 static const struct log_context log_limits = {.component = "limits"};
@@ -107,6 +116,7 @@ static void waking_free(struct waking *waking)
     *waking->link = waking->next;
     if (waking->next)
         waking->next->link = waking->link;
+    waking->producer->waking_count--;
     free(waking);
 }
 
@@ -114,6 +124,12 @@ void limits_wakings_free(struct producer *producer)
 {
     while (producer->wakings)
         waking_free(producer->wakings);
+}
+
+static void tell_lost(const char *why)
+{
+    metric_add(&lost_wakings, NULL, 1);
+    log_warn(&log_limits, "waiting jobs not woken: %s", why);
 }
 
 static void wake(struct waking *waking);
@@ -125,8 +141,10 @@ static void wake_again(struct waking *waking)
 
     waking->is_again = true;
     waking->rounds = 0;
-    if (event_add(waking->timer, &wait) != 0)
-        waking_free(waking);
+    if (event_add(waking->timer, &wait) == 0)
+        return;
+    tell_lost("no timer");
+    waking_free(waking);
 }
 
 static void on_woken(const struct admin_reply *reply, void *arg)
@@ -147,7 +165,7 @@ static void wake(struct waking *waking)
     if (limits_wake(waking->producer->api_pg, waking->owner, waking->id, WAKE_JOBS, on_woken,
                     waking))
         return;
-    log_warn(&log_limits, "waiting jobs not woken: out of memory");
+    tell_lost("out of memory");
     waking_free(waking);
 }
 
@@ -160,10 +178,13 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 
 static void wake_all(struct producer *producer, enum limits_owner owner, const char *id)
 {
-    struct waking *waking = calloc(1, sizeof(*waking));
+    bool has_room = producer->waking_count < WAKINGS_MAX;
+    struct waking *waking = has_room ? calloc(1, sizeof(*waking)) : NULL;
 
-    if (!waking)
+    if (!waking) {
+        tell_lost(has_room ? "out of memory" : "too many limits change at once");
         return;
+    }
     *waking = (struct waking){.producer = producer,
                               .owner = owner,
                               .next = producer->wakings,
@@ -171,12 +192,15 @@ static void wake_all(struct producer *producer, enum limits_owner owner, const c
     if (waking->next)
         waking->next->link = &waking->next;
     producer->wakings = waking;
+    producer->waking_count++;
     snprintf(waking->id, sizeof(waking->id), "%s", id);
     waking->timer = evtimer_new(producer->base, on_again, waking);
-    if (waking->timer)
+    if (waking->timer) {
         wake(waking);
-    else
-        waking_free(waking);
+        return;
+    }
+    tell_lost("out of memory");
+    waking_free(waking);
 }
 
 /* --- PUT -------------------------------------------------------------------------------------- */

@@ -65,6 +65,7 @@ struct producer {
     struct kafka_producer *kafka;
 
     struct limit_cache *limits; /* on api_pg */
+    int waking_count;
     struct waking *wakings;     /* jobs made ready after their limits changed (admin_limits.c) */
 
     struct redis *redis;

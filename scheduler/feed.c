@@ -35,6 +35,10 @@ static const struct metric gates_cut = {
 
 static const struct log_context log_feed = {.component = "feed"};
 
+/* A pass that memory did not suffice for has failed like one that Postgres refused. */
+static const struct pg_reply no_memory = {
+    .status = PG_FAILED, .sqlstate = "", .message = "out of memory"};
+
 /* --- feed ------------------------------------------------------------------------------------- */
 
 static void publish_rows(struct scheduler *scheduler, const struct pg_result *result,
@@ -119,15 +123,17 @@ static void deal(struct feed_pass *pass, const struct pg_result *result)
     size_t count = (size_t)pg_rows(result);
     struct feed_candidate *candidates = calloc(count, sizeof(*candidates));
     const struct feed_candidate *picks[FEED_BATCH_MAX];
-    size_t picked = 0;
+    size_t picked;
 
-    for (size_t row = 0; candidates && row < count; row++)
-        feed_candidate_read(result, (int)row, &candidates[row]);
-    if (candidates) {
-        count = gates_filter(&pass->gates, candidates, count);
-        picked = fair_pick(candidates, count, pass->room, picks);
-        gates_count_uses(&pass->gates, picks, picked);
+    if (!candidates) {
+        pass_end(pass, &no_memory);
+        return;
     }
+    for (size_t row = 0; row < count; row++)
+        feed_candidate_read(result, (int)row, &candidates[row]);
+    count = gates_filter(&pass->gates, candidates, count);
+    picked = fair_pick(candidates, count, pass->room, picks);
+    gates_count_uses(&pass->gates, picks, picked);
     if (picked > 0)
         feed_deal(pass->task->scheduler->feed_pg, pass->task->epoch, picks, picked, on_dealt, pass);
     else
@@ -179,7 +185,7 @@ static void on_gates(const struct pg_reply *reply, void *arg)
     if (reply->status == PG_OK && take_gates(pass, reply->result))
         feed_candidates(pass->task->scheduler->feed_pg, pass->room, true, on_candidates, pass);
     else
-        pass_end(pass, reply->status == PG_OK ? NULL : reply);
+        pass_end(pass, reply->status == PG_OK ? &no_memory : reply);
 }
 
 static bool has_work(const struct feed_look *look, const int room[PRIORITY_COUNT])
@@ -218,7 +224,7 @@ void feed_run(struct task *task)
     struct feed_pass *pass = calloc(1, sizeof(*pass));
 
     if (!pass) {
-        task_end(task, NULL, false);
+        task_end(task, &no_memory, false);
         return;
     }
     pass->task = task;
