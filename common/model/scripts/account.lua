@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What a provider says of its own account.
 --
 -- KEYS[1]  "{p:<provider>}:"

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- May this call be made now?  All scopes and accounts are checked, then all is written, or nothing.
 --
 -- KEYS[1]  prefix of all keys: "{t:acme}:", or "{p:main}:" for a provider's account

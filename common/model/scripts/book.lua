@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- A tenant's book for those who rebuild and check it: book_redis.h.
 --
 -- KEYS[1]  prefix of all keys

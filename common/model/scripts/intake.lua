@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- May so many submits come in now?  Takes them from all scopes or from none; 0 only looks.
 --
 -- KEYS[1]  prefix of all keys

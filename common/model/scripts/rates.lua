@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Rates of one scope: what admit, settle and intake share.  It stands before each of them.  All of it
 -- runs anew with each call, so that a function that is made and not called costs too: what only one
 -- of them needs stands there, in line.

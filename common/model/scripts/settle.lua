@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- A call is over: moves its money and gives its rates back, by name.  Without a record, nothing.
 --
 -- KEYS[1]  prefix of all keys
