@@ -344,8 +344,10 @@ static void look(struct book_rebuild *rebuild)
             break;
         rebuild->slots[rebuild->slot_count++] = (struct slot){.rebuild = rebuild, .entry = entry};
     }
-    if (rebuild->slot_count == 0)
+    if (rebuild->slot_count == 0) {
         end_pass(rebuild, TICK_MS);
+        return;
+    }
     rebuild->outstanding += (int)rebuild->slot_count;
     for (size_t i = 0; i < rebuild->slot_count; i++)
         book_head(rebuild->redis, rebuild->slots[i].entry->tenant, on_head, &rebuild->slots[i]);
@@ -432,8 +434,10 @@ static void mark(struct book_rebuild *rebuild)
                    slot->generation) != 0)
             look_again(slot, TICK_MS);
     }
-    if (count_in(rebuild, SLOT_RAISED) == 0)
+    if (count_in(rebuild, SLOT_RAISED) == 0) {
         end_pass(rebuild, TICK_MS);
+        return;
+    }
     rebuild->outstanding += (int)count_in(rebuild, SLOT_RAISED);
     for (size_t i = 0; i < rebuild->slot_count; i++)
         if (rebuild->slots[i].state == SLOT_RAISED)
@@ -566,8 +570,10 @@ static void on_written(enum book_outcome outcome, void *arg)
 
 static void write_all(struct book_rebuild *rebuild)
 {
-    if (count_in(rebuild, SLOT_MARKED) == 0)
+    if (count_in(rebuild, SLOT_MARKED) == 0) {
         end_build(rebuild);
+        return;
+    }
     for (size_t i = 0; i < rebuild->slot_count; i++)
         if (rebuild->slots[i].state == SLOT_MARKED)
             write_more(&rebuild->slots[i]);
