@@ -228,7 +228,5 @@ typedef void intake_done_fn(const struct intake_answer *answer, void *arg);
 struct intake_ask *admission_intake(struct admission *admission,
                                     const struct intake_request *request, intake_done_fn *done,
                                     void *arg) MUST_CHECK;
-/* done will not be called.  Only before done. */
-void admission_intake_cancel(struct intake_ask *ask);
 
 #endif

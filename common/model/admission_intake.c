@@ -24,7 +24,6 @@ struct intake_ask {
     char *texts[LIMIT_SCOPE_COUNT];
     int64_t submits;
     bool is_whole;
-    bool is_cancelled;
     struct script_args args;
     intake_done_fn *done;
     void *arg;
@@ -50,8 +49,7 @@ void admission_intakes_release(struct admission *admission)
     while ((ask = TAILQ_FIRST(&admission->intakes)) != NULL) {
         TAILQ_REMOVE(&admission->intakes, ask, link);
         ask->admission = NULL;
-        if (!ask->is_cancelled)
-            ask->done(&away, ask->arg);
+        ask->done(&away, ask->arg);
     }
 }
 
@@ -113,7 +111,7 @@ static void on_intake(const struct redis_reply *reply, void *arg)
         script_send(ask->admission->redis, SCRIPT_INTAKE, true, &ask->args, on_intake, ask);
         return;
     }
-    if (ask->admission && !ask->is_cancelled) {
+    if (ask->admission) {
         if (!read_answer(ask, reply, &answer))
             ask_local(ask, &answer);
         ask->done(&answer, ask->arg);
@@ -169,11 +167,6 @@ struct intake_ask *admission_intake(struct admission *admission,
     TAILQ_INSERT_TAIL(&admission->intakes, ask, link);
     script_send(admission->redis, SCRIPT_INTAKE, false, &ask->args, on_intake, ask);
     return ask;
-}
-
-void admission_intake_cancel(struct intake_ask *ask)
-{
-    ask->is_cancelled = true;
 }
 
 /* --- the provider's own word ------------------------------------------------------------------ */

@@ -506,11 +506,6 @@ bool limit_cache_is_ready(const struct limit_cache *cache)
     return cache->asked_us > 0 && !cache->is_over;
 }
 
-int64_t limit_cache_asked_us(const struct limit_cache *cache)
-{
-    return cache->asked_us;
-}
-
 const struct tenant_limits *limit_cache_tenant(const struct limit_cache *cache, const char *tenant)
 {
     const struct tenant_entry *entry = map_get(cache->tenants, tenant, strlen(tenant));
@@ -572,11 +567,6 @@ bool limit_cache_windows(const struct limit_cache *cache, const char *tenant, in
 const char *limit_cache_run_id(const struct limit_cache *cache)
 {
     return cache->run_id;
-}
-
-int64_t limit_cache_binding_generation(const struct limit_cache *cache)
-{
-    return cache->binding_generation;
 }
 
 /* Keys of the map are not NUL-terminated for its visitors. */

@@ -33,8 +33,6 @@ void limit_cache_free(struct limit_cache *cache);
 /* False until everything was read once (or if it does not fit): until then nobody may be taken for
  * a tenant without limits. */
 bool limit_cache_is_ready(const struct limit_cache *cache);
-/* Monotonic time at which the last successful poll was sent: what was committed before is known. */
-int64_t limit_cache_asked_us(const struct limit_cache *cache);
 
 /* Polls as soon as may be and calls done (once, from the loop, never from inside) after a poll that
  * was sent after this call: ok says whether it succeeded.  For who found a generation stale. False:
@@ -80,7 +78,6 @@ bool limit_cache_windows(const struct limit_cache *cache, const char *tenant, in
 
 /* The Redis that all books are bound to: "" none yet. */
 const char *limit_cache_run_id(const struct limit_cache *cache);
-int64_t limit_cache_binding_generation(const struct limit_cache *cache);
 
 /* Visits each tenant that has a budget, its own or of one of its keys, until visit returns false;
  * for tasks over all books.  visit may not keep what it is given. */

@@ -95,11 +95,3 @@ bool limit_judge_queues(const struct applied_limit *applied, int count,
     }
     return is_any;
 }
-
-bool limit_judge_has_submits(const struct applied_limit *applied, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (applied[i].set->submits_per_minute >= 0)
-            return true;
-    return false;
-}

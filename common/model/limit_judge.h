@@ -26,7 +26,4 @@ bool limit_judge_job(const struct applied_limit *applied, int count,
 bool limit_judge_queues(const struct applied_limit *applied, int count,
                         int64_t most_queued[LIMIT_SCOPE_COUNT]) MUST_CHECK;
 
-/* Has any set submits_per_minute (shadow ones too: they are counted)? */
-bool limit_judge_has_submits(const struct applied_limit *applied, int count) MUST_CHECK;
-
 #endif

@@ -64,7 +64,7 @@ static void test_what_never_fits_is_refused_and_named(void **state)
     }
 }
 
-static void test_queues_and_submits_of_the_sets(void **state)
+static void test_queues_of_the_sets(void **state)
 {
     struct limit_set tenant = {.submits_per_minute = -1, .max_queued = 7};
     struct limit_set user = {.submits_per_minute = 3, .max_queued = -1};
@@ -81,8 +81,6 @@ static void test_queues_and_submits_of_the_sets(void **state)
     assert_int_equal(queues[LIMIT_TENANT], 7);
     assert_int_equal(queues[LIMIT_KEY], -1);
     assert_int_equal(queues[LIMIT_USER], -1);
-    assert_true(limit_judge_has_submits(applied, 3));
-    assert_false(limit_judge_has_submits(applied, 2));
     assert_false(limit_judge_queues(applied + 1, 2, queues));
 }
 
@@ -90,7 +88,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_never_fits_is_refused_and_named),
-        cmocka_unit_test(test_queues_and_submits_of_the_sets),
+        cmocka_unit_test(test_queues_of_the_sets),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
