@@ -252,6 +252,7 @@ static void on_alerts_made(const struct pg_reply *reply, void *arg)
 {
     struct reconcile *reconcile = arg;
     char key[ALERT_KEY_SIZE], percent[8];
+    struct map *empty;
 
     if (reply->status != PG_OK) {
         end_pass(reconcile, reply);
@@ -264,15 +265,16 @@ static void on_alerts_made(const struct pg_reply *reply, void *arg)
         snprintf(percent, sizeof(percent), "%d", alert->percent);
         metric_add(&alerts_made, METRIC_LABELS(percent), 1);
     }
-    if (map_count(reconcile->told) > TOLD_MAX - BUDGET_ALERTS_MAX) {
+    if (map_count(reconcile->told) > TOLD_MAX - BUDGET_ALERTS_MAX &&
+        (empty = map_new(TOLD_MAX)) != NULL) {
         map_free(reconcile->told);
-        reconcile->told = map_new(TOLD_MAX);
+        reconcile->told = empty;
     }
     for (size_t i = 0; i < reconcile->alert_count; i++) {
         size_t len = alert_key(&reconcile->alerts[i], key, sizeof(key));
 
         /* Whether jobs wait may be otherwise next time. */
-        if (!reconcile->alerts[i].only_if_jobs_wait && reconcile->told &&
+        if (!reconcile->alerts[i].only_if_jobs_wait &&
             !map_put(reconcile->told, key, len, reconcile))
             break;
     }
@@ -340,11 +342,6 @@ static int64_t compare(const struct visit *visit, const char *text, const struct
     return off;
 }
 
-static const struct account *find_account(const struct map *by_text, const char *text)
-{
-    return map_get(by_text, text, strlen(text));
-}
-
 /* By how much a whole book is off. */
 struct difference {
     int64_t all;
@@ -359,27 +356,26 @@ static void add_difference(struct difference *sum, int64_t off,
         sum->enforced += off;
 }
 
-static struct difference compare_book(const struct visit *visit, const struct ledger_book *ledger)
+/* Needs no memory: a comparison that breaks off would tell of a drift, or of none. */
+static struct difference compare_book(const struct visit *visit, struct ledger_book *ledger)
 {
-    struct map *by_text = map_new(ENTRIES_MAX);
     struct difference off = {.all = 0};
 
-    for (size_t i = 0; by_text && i < visit->account_count; i++) {
-        struct account *account = &visit->accounts[i];
+    for (size_t i = 0; i < visit->account_count; i++) {
+        const struct account *account = &visit->accounts[i];
         const struct ledger_account *other = ledger_book_account(ledger, account->text);
 
-        if (!map_put(by_text, account->text, strlen(account->text), account))
-            break;
+        if (other)
+            ledger->accounts[other - ledger->accounts].is_found = true;
         if (!ledger_book_is_past(ledger, account->text))
             add_difference(&off, compare(visit, account->text, account, other), other);
     }
-    for (size_t i = 0; by_text && i < ledger->account_count; i++) {
+    for (size_t i = 0; i < ledger->account_count; i++) {
         const struct ledger_account *account = &ledger->accounts[i];
 
-        if (!find_account(by_text, account->book.account))
+        if (!account->is_found)
             add_difference(&off, compare(visit, account->book.account, NULL, account), account);
     }
-    map_free(by_text);
     return off;
 }
 
@@ -419,7 +415,7 @@ static void mend_book(struct reconcile *reconcile, const struct visit *visit,
 static void check(struct reconcile *reconcile, const struct visit *visit)
 {
     struct scheduler *scheduler = reconcile->task->scheduler;
-    const struct ledger_book *ledger = ledger_find(&reconcile->ledger, visit->tenant);
+    struct ledger_book *ledger = ledger_find(&reconcile->ledger, visit->tenant);
     const char *past[PAST_MAX];
     size_t count = 0;
     struct difference off;
@@ -472,9 +468,14 @@ static void on_summed(const struct pg_reply *reply, void *arg)
     struct reconcile *reconcile = arg;
     struct scheduler *scheduler = reconcile->task->scheduler;
 
-    if (reply->status != PG_OK ||
-        !ledger_read(reply->result, scheduler->limits, &reconcile->ledger)) {
+    if (reply->status != PG_OK) {
         end_pass(reconcile, reply);
+        return;
+    }
+    if (!ledger_read(reply->result, scheduler->limits, &reconcile->ledger)) {
+        log_error(&(struct log_context){.component = "reconcile"},
+                  "books are not compared: out of memory");
+        tell_of_thresholds(reconcile);
         return;
     }
     reconcile->outstanding = 1; /* ours: none of the answers ends it before all are asked for */

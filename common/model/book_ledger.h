@@ -17,6 +17,7 @@ struct ledger_account {
     enum budget_window window;
     int64_t limit_nano;
     bool is_shadow;
+    bool is_found; /* for who compares: another book has it too */
 };
 
 /* The book of one tenant by the ledger.  What reaches no budget is not in it; days and months
