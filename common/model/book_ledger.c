@@ -128,7 +128,7 @@ static bool begin_book(struct ledger *ledger, const struct book_row *row)
         return false;
     ledger->books = more;
     book = &ledger->books[ledger->count];
-    *book = (struct ledger_book){.by_account = map_new(ACCOUNTS_MAX), .has_late = row->has_late};
+    *book = (struct ledger_book){.by_account = map_new(ACCOUNTS_MAX)};
     if (!book->by_account)
         return false;
     ledger->count++;
@@ -187,6 +187,12 @@ static bool add_record(struct ledger_book *book, const struct book_row *row,
     return true;
 }
 
+static void note_late(struct ledger_book *book, const struct places *places)
+{
+    for (int i = 0; i < places->count; i++)
+        book->has_late = book->has_late || !book->accounts[places->of[i]].is_shadow;
+}
+
 static bool add_row(struct ledger *ledger, const struct limit_cache *cache,
                     const struct book_row *row)
 {
@@ -200,7 +206,10 @@ static bool add_row(struct ledger *ledger, const struct limit_cache *cache,
         return false;
     if (row->kind == BOOK_ROW_OPEN)
         return add_record(book, row, &places);
-    add_money(book, row, &places);
+    if (row->kind == BOOK_ROW_MONEY)
+        add_money(book, row, &places);
+    else
+        note_late(book, &places);
     return true;
 }
 

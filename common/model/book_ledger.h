@@ -27,7 +27,7 @@ struct ledger_book {
     char generation[GENERATION_TEXT_SIZE]; /* as Postgres had it in the same snapshot */
     char recent_day[WINDOW_ID_SIZE];       /* windows before these are of no interest any more */
     char recent_month[WINDOW_ID_SIZE];
-    bool has_late; /* see struct book_row */
+    bool has_late; /* BOOK_ROW_LATE: of calls under an enforced budget */
     struct ledger_account *accounts;
     size_t account_count;
     struct book_record *records; /* accounts are borrowed from `accounts` */

@@ -166,14 +166,28 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
     "    ) AS c"                                                                               \
     ")")
 
+/* Calls of who had not heard of a budget, or is under none, by the index of tenant and start. */
+#define SQL_LATE \
+    SQL(                                                                                       \
+    "late AS ("                                                                                \
+    "    SELECT r.tenant, c.budget_day AS day,"                                                \
+    "           CASE WHEN r.has_key THEN c.key_id END AS key_id,"                              \
+    "           CASE WHEN r.has_workflow THEN c.workflow END AS workflow,"                     \
+    "           CASE WHEN r.has_user THEN c.end_user END AS end_user,"                         \
+    "           CASE WHEN r.has_model THEN c.route END AS model"                               \
+    "    FROM reach r"                                                                         \
+    "    CROSS JOIN LATERAL ("                                                                 \
+    "        SELECT budget_day, key_id, workflow, end_user, route FROM calls"                  \
+    "        WHERE tenant = r.tenant AND budget_generation IS NULL"                            \
+    "          AND started_at BETWEEN r.bumped_at AND r.bumped_at + interval '5 s'"            \
+    "    ) AS c"                                                                               \
+    ")")
+
 PG_STATEMENT(book_sum_statement,
-    "WITH " SQL_REACH ", " SQL_MONEY ", " SQL_OPEN " "
+    "WITH " SQL_REACH ", " SQL_MONEY ", " SQL_OPEN ", " SQL_LATE " "
     "SELECT 0, r.tenant, (SELECT generation FROM budget_binding), r.book, r.recent::text,"
     "       NULL::text, NULL::text, NULL::text, NULL::text, NULL::text, NULL::int8, NULL::int8,"
-    "       NULL::uuid, NULL::int4, NULL::int4,"
-    "       EXISTS (SELECT FROM calls c WHERE c.tenant = r.tenant AND c.budget_generation IS NULL"
-    "                 AND c.started_at BETWEEN r.bumped_at AND r.bumped_at + interval '5 s'),"
-    "       NULL::timestamptz, NULL::int8 "
+    "       NULL::uuid, NULL::int4, NULL::int4, NULL::bool, NULL::timestamptz, NULL::int8 "
     "FROM reach r "
     "UNION ALL "
     "SELECT 1, tenant, NULL, NULL, NULL, day::text, key_id, workflow, end_user, model,"
@@ -183,7 +197,12 @@ PG_STATEMENT(book_sum_statement,
     "SELECT 2, tenant, NULL, NULL, NULL, day::text, key_id, workflow, end_user, model,"
     "       reserved_nano, NULL, job, run, call, state = 'unknown', started_at,"
     "       coalesce((SELECT u.run_token FROM runs u WHERE u.job = o.job AND u.run = o.run), 0) "
-    "FROM open_calls o");
+    "FROM open_calls o "
+    "UNION ALL "
+    "SELECT DISTINCT 3, tenant, NULL::int8, NULL::int8, NULL, day::text, key_id, workflow, end_user,"
+    "       model, NULL::int8, NULL::int8, NULL::uuid, NULL::int4, NULL::int4, NULL::bool,"
+    "       NULL::timestamptz, NULL::int8 "
+    "FROM late");
 
 enum sum_column {
     COLUMN_KIND,
@@ -236,7 +255,6 @@ void book_row_read(const struct pg_result *result, int row, struct book_row *out
         .run = (int)pg_get_int(result, row, COLUMN_RUN),
         .call = (int)pg_get_int(result, row, COLUMN_CALL),
         .is_unknown = pg_get_bool(result, row, COLUMN_FLAG),
-        .has_late = pg_get_bool(result, row, COLUMN_FLAG),
         .started_us = pg_get_time(result, row, COLUMN_STARTED),
         .run_token = pg_get_int(result, row, COLUMN_TOKEN),
     };

@@ -38,14 +38,19 @@ void book_bind(struct pg *pg, const char *seen_run_id, const char *run_id, pg_do
 
 /* Sums the ledger of these tenants as far as their budgets reach back (at least yesterday, for
  * calls over midnight), in one snapshot.  Rows for book_row_read: first of each tenant one
- * BOOK_ROW_TENANT, then the others in any order. */
+ * BOOK_ROW_TENANT, then the others in any order.
+ *
+ * BOOK_ROW_LATE are calls begun within 5 s of the last raising without a generation: if they are
+ * under an enforced budget, then nobody had heard of it, and the book that was made may miss
+ * them. */
 void book_sum(struct pg *pg, const char *const *tenants, size_t count, pg_done_fn *done, void *arg);
 
 enum book_row_kind {
-    BOOK_ROW_TENANT, /* binding, book, recent, has_late */
+    BOOK_ROW_TENANT, /* binding, book, recent */
     BOOK_ROW_MONEY,  /* day, the four names, nano: settled; unknown_nano: all that is unknown */
     BOOK_ROW_OPEN,   /* a call that is sent or unknown: day, names, nano: its reservation, and its
                         name */
+    BOOK_ROW_LATE,   /* day and names of calls, each once */
 };
 
 /* Text is borrowed from the result. */
@@ -53,8 +58,6 @@ struct book_row {
     enum book_row_kind kind;
     const char *tenant;
     int64_t binding, book;
-    bool has_late; /* a call began within 5 s of the last raising by who did not know of a budget:
-                      it may be missing in the book that was made then */
     const char *recent; /* "2026-11-20": yesterday for the tenant.  Of this day on, and of its month
                            on, all of the tenant's days and months are summed */
     const char *day;    /* the tenant's day of the call, "2026-11-21" */

@@ -982,6 +982,40 @@ static void test_call_that_had_not_heard_of_the_new_budget_is_summed_later(void 
     scheduler_stop();
 }
 
+static void test_call_outside_any_budget_hides_no_drift(void **state)
+{
+    struct call call = running_call(10 * CENT), outside = running_call(20 * CENT);
+    struct budget_windows windows;
+    char name[TEXT_SIZE];
+    int64_t before;
+
+    (void)state;
+    scheduler_start();
+    before = metric_value("nightshift_budget_drift_nano_total");
+    put_limits("acme",
+               "{\"workflows\": {\"nightly\": {\"budget_usd\": {\"day\": \"1.000000000\"}}}}");
+    assert_int_equal(reserve(&one, &call), ADMISSION_GO);
+    assert_true(intent(&call));
+    settle(&one, &call, 4 * CENT);
+    snprintf(outside.day, sizeof(outside.day), "%s", call.day);
+    assert_true(intent(&outside));
+    sql_run("UPDATE calls SET workflow = 'free' WHERE job = '%s'", hex(outside.job));
+    settle(&one, &outside, 20 * CENT);
+    reconcile();
+    assert_true(limit_cache_windows(one.cache, "acme", clock_now_us(), &windows));
+    snprintf(name, sizeof(name), "a:workflow:nightly|%s", windows.id[BUDGET_DAY]);
+    set_field(name, "39999000 0 0");
+    set_field("ver", "1000000");
+    reconcile();
+    assert_string_equal(field(name).text, "39999000 0 0"); /* perhaps somebody is just late */
+    reconcile();
+    assert_int_equal(metric_value("nightshift_budget_drift_nano_total"), before + 1000);
+    await_no_wants(&one);
+    assert_string_equal(field(name).text, "40000000 0 0");
+    assert_book_is_ledger("acme");
+    scheduler_stop();
+}
+
 static void test_lost_book_is_noticed_without_a_job(void **state)
 {
     struct call call = running_call(10 * CENT);
@@ -1281,6 +1315,7 @@ int main(void)
         TEST(test_shadow_budget_beside_an_enforced_one_is_no_drift),
         TEST(test_calls_that_a_shadow_budget_missed_are_summed_and_no_drift),
         TEST(test_call_that_had_not_heard_of_the_new_budget_is_summed_later),
+        TEST(test_call_outside_any_budget_hides_no_drift),
         TEST(test_lost_book_is_noticed_without_a_job),
         TEST(test_rescue_tells_redis_at_once),
         TEST(test_unknown_call_is_resolved_once_by_cost_or_usage),
