@@ -118,6 +118,16 @@ static bool find_places(struct ledger_book *book, const struct limit_cache *cach
 
 /* --- rows ------------------------------------------------------------------------------------- */
 
+/* By index + 1, as accounts are. */
+struct ledger_book *ledger_find(const struct ledger *ledger, const char *tenant)
+{
+    size_t number = 0;
+
+    if (ledger->by_tenant)
+        number = (size_t)(uintptr_t)map_get(ledger->by_tenant, tenant, strlen(tenant));
+    return number > 0 ? &ledger->books[number - 1] : NULL;
+}
+
 static bool begin_book(struct ledger *ledger, const struct book_row *row)
 {
     struct ledger_book *more = grow(ledger->books, ledger->count, sizeof(*ledger->books));
@@ -132,6 +142,9 @@ static bool begin_book(struct ledger *ledger, const struct book_row *row)
     if (!book->by_account)
         return false;
     ledger->count++;
+    if (!map_put(ledger->by_tenant, row->tenant, strlen(row->tenant),
+                 (void *)(uintptr_t)ledger->count))
+        return false;
     windows_of(row->recent, windows);
     snprintf(book->tenant, sizeof(book->tenant), "%s", row->tenant);
     snprintf(book->generation, sizeof(book->generation), "%lld.%lld", (long long)row->binding,
@@ -218,7 +231,9 @@ bool ledger_read(const struct pg_result *result, const struct limit_cache *cache
 {
     struct book_row row;
 
-    *out = (struct ledger){.count = 0};
+    *out = (struct ledger){.by_tenant = map_new(BOOK_BATCH_MAX)};
+    if (!out->by_tenant)
+        return false;
     for (int i = 0; i < pg_rows(result); i++) {
         book_row_read(result, i, &row);
         if (!add_row(out, cache, &row))
@@ -243,16 +258,8 @@ void ledger_release(struct ledger *ledger)
     for (size_t i = 0; i < ledger->count; i++)
         release_book(&ledger->books[i]);
     free(ledger->books);
+    map_free(ledger->by_tenant);
     *ledger = (struct ledger){.count = 0};
-}
-
-/* Rows of a tenant mostly stand together; there are BOOK_BATCH_MAX tenants at most. */
-struct ledger_book *ledger_find(const struct ledger *ledger, const char *tenant)
-{
-    for (size_t i = ledger->count; i-- > 0;)
-        if (strcmp(ledger->books[i].tenant, tenant) == 0)
-            return &ledger->books[i];
-    return NULL;
 }
 
 const struct ledger_account *ledger_book_account(const struct ledger_book *book,

@@ -39,6 +39,7 @@ struct ledger_book {
 struct ledger {
     struct ledger_book *books; /* one per tenant asked for */
     size_t count;
+    struct map *by_tenant;
 };
 
 /* Reads a reply of book_sum.  Which budgets a call is under is what limits_apply() says with the
