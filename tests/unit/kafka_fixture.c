@@ -2,6 +2,7 @@
 /* A broker of its own for a test: the embedded one, or Apache Kafka. */
 #include "tests/unit/kafka_fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -12,9 +13,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 64, PARTITIONS = 32, START_MS = 30000 };
+enum { ARGS_MAX = 64, PARTITIONS = 32, START_MS = 30000, STOP_MS = 5000 };
 
 static int port_free(void)
 {
@@ -134,15 +136,68 @@ bool kafka_fixture_start(struct kafka_fixture *fixture, enum kafka_profile profi
     return kafka_fixture_restart(fixture, err);
 }
 
+/* The state letter in /proc/.../stat, which follows the name in brackets; 0: gone. */
+static char state_of(const char *path)
+{
+    char text[512] = "";
+    FILE *file = fopen(path, "re");
+    const char *after;
+
+    if (!file)
+        return 0;
+    if (!fgets(text, sizeof(text), file))
+        text[0] = '\0';
+    fclose(file);
+    after = strrchr(text, ')');
+    return after && after[1] ? after[2] : 0;
+}
+
+/* Has each thread of the process come to its stop? */
+static bool is_stopped(pid_t pid)
+{
+    char folder[64], path[sizeof(folder) + 300];
+    bool is_still = true;
+    struct dirent *entry;
+    DIR *tasks;
+
+    snprintf(folder, sizeof(folder), "/proc/%d/task", (int)pid);
+    tasks = opendir(folder);
+    while (tasks && is_still && (entry = readdir(tasks))) {
+        snprintf(path, sizeof(path), "%s/%s/stat", folder, entry->d_name);
+        if (entry->d_name[0] != '.')
+            is_still = state_of(path) == 'T';
+    }
+    if (tasks)
+        closedir(tasks);
+    return is_still;
+}
+
+/* A stop takes effect some time after kill() has returned, when the kernel runs one of the threads:
+ * without this wait the broker may still answer what is sent to it next. */
+static void await_stop(pid_t parent)
+{
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    char path[64];
+    int child = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)parent, (int)parent);
+    file = fopen(path, "re");
+    if (file && fscanf(file, "%d", &child) != 1)
+        child = 0;
+    if (file)
+        fclose(file);
+    for (int i = 0; i < STOP_MS && !(is_stopped(parent) && (!child || is_stopped(child))); i++)
+        nanosleep(&pause, NULL);
+}
+
 void kafka_fixture_signal(const struct kafka_fixture *fixture, int number)
 {
     if (fixture->pid <= 0)
         return;
     kill(-fixture->pid, number);
-    /* A stop takes effect some time after kill() has returned: without this wait the broker may
-     * still answer what is sent to it next. */
     if (number == SIGSTOP)
-        waitpid(fixture->pid, NULL, WUNTRACED);
+        await_stop(fixture->pid);
 }
 
 void kafka_fixture_kill(struct kafka_fixture *fixture)
