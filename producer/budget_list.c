@@ -87,15 +87,20 @@ static struct budget_line *line_of(struct listing *listing, const char *account,
     return NULL;
 }
 
-/* The set whose ceiling an account has; *name is what the account says, then the set's own. */
+/* The set whose ceiling an account has; *name is what the account says, then the set's own.  NULL:
+ * none that is enforced. */
 static const struct limit_set *set_of(const struct listing *listing, enum limit_scope scope,
                                       const char **name)
 {
     const struct limit_cache *cache = listing->producer->limits;
+    const struct limit_set *set;
 
     if (scope == LIMIT_KEY)
-        return limits_set_of(limit_cache_key(cache, *name), LIMIT_TENANT, "");
-    return book_account_set(limit_cache_tenant(cache, listing->tenant)->limits, scope, *name, name);
+        set = limits_set_of(limit_cache_key(cache, *name), LIMIT_TENANT, "");
+    else
+        set = book_account_set(limit_cache_tenant(cache, listing->tenant)->limits, scope, *name,
+                               name);
+    return set && !set->is_shadow ? set : NULL;
 }
 
 /* "workflow:nightly|d20261121" of a window that is now. */

@@ -88,6 +88,14 @@ def test_what_was_spent_before_a_budget_counts(admin, tenant):
     wait_until(lambda: budget_of(admin, tenant)["workflow:w", "day"]["spent_usd"] == cost, 10)
 
 
+def test_budgets_in_shadow_are_not_listed(stack, admin, tenant):
+    limit(stack, admin, tenant, {"budget_usd": {"total": "1"},
+                                 "workflows": {"w": {"shadow": True, "budget_usd": {"total": "1"}}}})
+    cost = Decimal(tenant.run(chat(model="single"), workflow="w")["cost_usd"])
+    wait_until(lambda: budget_of(admin, tenant)["tenant", "total"]["spent_usd"] == cost, 10)
+    assert list(budget_of(admin, tenant)) == [("tenant", "total")]
+
+
 def test_models_with_unusual_names_are_listed_once_by_name(stack, admin, tenant):
     """Books have such names only as hashes."""
     for route, cost in (("a|b", 11), ("m\u00fcller", 22), ("of all | others", 33)):
