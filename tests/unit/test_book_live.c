@@ -1179,38 +1179,6 @@ static void test_each_threshold_is_told_once(void **state)
     scheduler_stop();
 }
 
-static void test_names_that_are_hashed_have_their_own_ceilings(void **state)
-{
-    static const struct {
-        const char *name, *told;
-        int64_t limit;
-    } cases[] = {
-        {"a|b", "a|b", 100 * CENT},
-        {"m\xc3\xbcller", "m\xc3\xbcller", 200 * CENT},
-        {"plain", "plain", 300 * CENT},
-        {"other one", NULL, 400 * CENT}, /* of "*": nobody knows what it was hashed from */
-    };
-    struct budget_alert due[BUDGET_ALERT_LEVELS];
-    char account[BOOK_ACCOUNT_SIZE];
-
-    (void)state;
-    put_limits("acme", "{\"models\": {\"a|b\": {\"budget_usd\": {\"total\": \"1.000000000\"}},"
-                       "\"m\xc3\xbcller\": {\"budget_usd\": {\"total\": \"2.000000000\"}},"
-                       "\"plain\": {\"budget_usd\": {\"total\": \"3.000000000\"}},"
-                       "\"*\": {\"budget_usd\": {\"total\": \"4.000000000\"}}}}");
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct book_account spent = {.account = account, .spent_nano = cases[i].limit / 2};
-
-        book_account_format(LIMIT_MODEL, cases[i].name, "t", account);
-        assert_int_equal(budget_alerts_due(one.cache, "acme", &spent, clock_now_us(), due), 1);
-        assert_int_equal(due[0].limit_nano, cases[i].limit);
-        if (cases[i].told)
-            assert_string_equal(due[0].name, cases[i].told);
-        else
-            assert_int_equal(due[0].name[0], '#');
-    }
-}
-
 /* --- many ------------------------------------------------------------------------------------- */
 
 static bool want_tenant(const char *tenant, const struct tenant_limits *limits, void *arg)
@@ -1320,7 +1288,6 @@ int main(void)
         TEST(test_rescue_tells_redis_at_once),
         TEST(test_unknown_call_is_resolved_once_by_cost_or_usage),
         TEST(test_each_threshold_is_told_once),
-        TEST(test_names_that_are_hashed_have_their_own_ceilings),
         TEST(test_a_thousand_books_of_100000_rows_are_current_within_5_s),
     };
 

@@ -12,9 +12,13 @@
 #include <cmocka.h>
 
 #include "common/base/clock.h"
+#include "common/model/book_redis.h"
+#include "common/model/budget_alert_store.h"
 #include "common/model/limit_store.h"
 #include "tests/unit/postgres_fixture.h"
 #include "tests/unit/store_fixture.h"
+
+#define NANO_PER_CENT INT64_C(10000000)
 
 enum { SOON_US = 2 * 1000 * 1000 };
 
@@ -194,6 +198,40 @@ static void test_a_key_with_a_budget_makes_its_tenant_one_of_them(void **state)
     assert_int_equal(tenants, 1);
 }
 
+static void test_names_that_are_hashed_have_their_own_ceilings(void **state)
+{
+    static const struct {
+        const char *name, *told;
+        int64_t limit;
+    } cases[] = {
+        {"a|b", "a|b", 100 * NANO_PER_CENT},
+        {"m\xc3\xbcller", "m\xc3\xbcller", 200 * NANO_PER_CENT},
+        {"plain", "plain", 300 * NANO_PER_CENT},
+        {"other one", NULL, 400 * NANO_PER_CENT}, /* of "*": nobody knows what it was hashed from */
+    };
+    struct budget_alert due[BUDGET_ALERT_LEVELS];
+    char account[BOOK_ACCOUNT_SIZE];
+
+    (void)state;
+    put_limits("tenant", "acme",
+               "{\"models\": {\"a|b\": {\"budget_usd\": {\"total\": \"1.000000000\"}},"
+               "\"m\xc3\xbcller\": {\"budget_usd\": {\"total\": \"2.000000000\"}},"
+               "\"plain\": {\"budget_usd\": {\"total\": \"3.000000000\"}},"
+               "\"*\": {\"budget_usd\": {\"total\": \"4.000000000\"}}}}");
+    poll_now();
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct book_account spent = {.account = account, .spent_nano = cases[i].limit / 2};
+
+        book_account_format(LIMIT_MODEL, cases[i].name, "t", account);
+        assert_int_equal(budget_alerts_due(cache, "acme", &spent, clock_now_us(), due), 1);
+        assert_int_equal(due[0].limit_nano, cases[i].limit);
+        if (cases[i].told)
+            assert_string_equal(due[0].name, cases[i].told);
+        else
+            assert_int_equal(due[0].name[0], '#');
+    }
+}
+
 static int64_t us_of(const char *sql)
 {
     return sql_number("SELECT (extract(epoch FROM %s) * 1000000)::bigint", sql);
@@ -280,6 +318,7 @@ int main(void)
         TEST(test_a_disabled_tenant_and_its_return),
         TEST(test_a_document_nobody_can_read_makes_the_tenant_rest),
         TEST(test_a_key_with_a_budget_makes_its_tenant_one_of_them),
+        TEST(test_names_that_are_hashed_have_their_own_ceilings),
         TEST(test_windows_are_those_of_the_tenants_zone),
         TEST(test_days_over_clock_changes_have_no_gap_and_no_overlap),
         TEST(test_who_waits_is_told_when_postgres_is_away),
