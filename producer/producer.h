@@ -65,8 +65,9 @@ struct producer {
     struct kafka_producer *kafka;
 
     struct limit_cache *limits; /* on api_pg */
-    int waking_count;
-    struct waking *wakings;     /* jobs made ready after their limits changed (admin_limits.c) */
+
+    struct waking *wakings; /* jobs made ready after their limits changed (admin_limits.c) */
+    int waking_count;       /* of them; at most WAKINGS_MAX */
 
     struct redis *redis;
     struct redis *limit_redis; /* its own: a deadline drops its connection */
