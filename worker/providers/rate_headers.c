@@ -9,6 +9,9 @@
 
 enum { COUNT_DIGITS_MAX = 15, UNIX_SECONDS_LEAST = 100000000 };
 
+/* The year 9999: what is later says nothing, and must not overflow. */
+#define UNIX_SECONDS_MOST INT64_C(253402300799)
+
 enum rate_kind { RATE_REQUESTS, RATE_TOKENS };
 
 /* Families of three headers each: prefix + {limit, remaining, reset} + suffix. */
@@ -164,7 +167,9 @@ static void read_reset(const char *value, struct rate_scratch *seen)
     if (clock_parse_rfc3339(value, strlen(value), &number)) {
         seen->reset_at_us = number;
     } else if (strlen(value) <= COUNT_DIGITS_MAX && str_to_i64(value, strlen(value), &number)) {
-        if (number >= UNIX_SECONDS_LEAST)
+        if (number > UNIX_SECONDS_MOST)
+            seen->reset_ms = RATE_RESET_MAX_MS;
+        else if (number >= UNIX_SECONDS_LEAST)
             seen->reset_at_us = number * US_PER_S;
         else if (number > 0)
             seen->reset_ms =
