@@ -169,11 +169,12 @@ static void add_money(struct ledger_book *book, const struct book_row *row,
 static bool add_record(struct ledger_book *book, const struct book_row *row,
                        const struct places *places)
 {
-    struct book_record *more = grow(book->records, book->record_count, sizeof(*book->records));
+    struct book_record *more;
     const char **accounts;
 
     if (places->count == 0)
         return true;
+    more = grow(book->records, book->record_count, sizeof(*book->records));
     if (!more)
         return false;
     book->records = more;

@@ -9,6 +9,7 @@ import pytest
 
 from test_limits import error_of, later, limit, put
 from testenv.api import chat
+from testenv.limits import first_that_waits
 from testenv.wait import wait_until
 
 AMOUNTS = ("spent_usd", "reserved_usd", "unknown_usd", "free_usd", "limit_usd")
@@ -162,18 +163,13 @@ def test_a_job_over_the_ceiling_waits_and_runs_when_it_is_raised(stack, admin, t
     limit(stack, admin, tenant, {"budget_usd": {"total": str(worst + Decimal("0.000001"))}})
     done = tenant.run(request())
     assert done["state"] == "succeeded" and Decimal(done["cost_usd"]) > Decimal("0.000001")
-    job = tenant.submit(request())["id"]
-
-    def waits():
-        now = tenant.job(job)
-        return now if (now["waiting"] or {}).get("reason") == "budget" else None
-
-    waiting = wait_until(waits, 10, "the job to wait for its budget")
+    waiting, ran = first_that_waits(tenant, "budget", request)
     assert "budget_usd.total" in waiting["waiting"]["detail"] and waiting["fits_now"] is False
-    assert budget_of(admin, tenant)["tenant", "total"]["spent_usd"] == Decimal(done["cost_usd"])
+    assert budget_of(admin, tenant)["tenant", "total"]["spent_usd"] == \
+        sum((Decimal(job["cost_usd"]) for job in [done, *ran]), Decimal(0))
     raised = datetime.now(timezone.utc)
     put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"budget_usd": {"total": "5"}})
-    ended = tenant.ended(job, 10)
+    ended = tenant.ended(waiting["id"], 10)
     assert ended["state"] == "succeeded"
     assert (datetime.fromisoformat(ended["calls"][0]["started_at"]) - raised).total_seconds() < 2.5
 

@@ -12,6 +12,7 @@ import pytest
 
 from conftest import running, tenant_key
 from testenv.api import chat, soon
+from testenv.limits import first_that_waits
 from testenv.stack import Stack
 from testenv.wait import wait_until
 
@@ -167,18 +168,7 @@ def test_a_put_opens_gates_and_wakes_who_waits_for_a_limit(stack, admin, tenant)
     ({"requests_per_minute": 0}, "rate_limit"), ({"max_concurrency": 0}, "concurrency")])
 def test_a_job_waits_at_zero_and_runs_soon_after_the_limit_is_lifted(stack, admin, tenant, limits, reason):
     limit(stack, admin, tenant, limits)
-
-    def one_that_waits():
-        """Workers hear of a limit by themselves, up to a second after the producers."""
-        job = tenant.submit(chat(model="single"))["id"]
-
-        def is_decided():
-            now = tenant.job(job)
-            return now["state"] == "succeeded" or (now["waiting"] or {}).get("reason") == reason
-        wait_until(is_decided, 10, "the job to run or to wait at the gate")
-        return tenant.job(job)["state"] == "queued" and job
-
-    job = wait_until(one_that_waits, 10, "the gate to close")
+    job = first_that_waits(tenant, reason, lambda: chat(model="single"))[0]["id"]
     lifted = datetime.now(timezone.utc)
     put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {})
     ended = tenant.ended(job, 10)

@@ -1000,6 +1000,8 @@ static void test_call_outside_any_budget_hides_no_drift(void **state)
     snprintf(outside.day, sizeof(outside.day), "%s", call.day);
     assert_true(intent(&outside));
     sql_run("UPDATE calls SET workflow = 'free' WHERE job = '%s'", hex(outside.job));
+    assert_book_is_ledger(
+        "acme"); /* a call that is out, and of no account: no record of it is kept */
     settle(&one, &outside, 20 * CENT);
     reconcile();
     assert_true(limit_cache_windows(one.cache, "acme", clock_now_us(), &windows));
