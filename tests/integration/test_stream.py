@@ -19,6 +19,8 @@ def names(events):
 
 
 def test_a_job_is_told_from_queued_to_its_end(api, simulator):
+    # A test before may have had the first target closed for a moment.
+    wait_until(lambda: api.run(chat(tokens=1))["calls"][0]["provider"] == "main", 20, "the first target to be open")
     request = chat(tokens=30, rate=60)
     job = api.submit(request)
     stream = api.events(job["id"])
