@@ -7,7 +7,7 @@ import statistics
 from .cost import job_round
 
 TENANT = "bench-limits"
-LIMITS = {"requests_per_minute": 10_000_000, "tokens_per_minute": 10_000_000_000,
+LIMITS = {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000,
           "max_concurrency": 100_000, "max_queued": 1_000_000,
           "budget_usd": {"day": "1000000", "month": "2000000", "total": "5000000"}}
 
