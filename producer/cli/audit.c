@@ -19,7 +19,7 @@ static int show_verdict(const struct cli *cli, const json_t *verdict)
     const char *fault = json_string_or_null(verdict, "fault");
 
     printf("%" JSON_INTEGER_FORMAT "\n", first_bad);
-    fflush(stdout);
+    output_flush();
     if (!is_ok)
         return cli_fail(cli, CLI_FAILED, "row %" JSON_INTEGER_FORMAT ": %s", first_bad,
                         fault ? fault : "bad");

@@ -142,7 +142,7 @@ static void say_end(struct batch *batch)
     batch_clear_line(batch);
     if (batch->resumed > 0)
         batch_say(batch, "%" PRId64 " of the jobs had been submitted before", batch->resumed);
-    if (batch->code == CLI_DONE || batch->code == CLI_FAILED) {
+    if (batch->is_whole) {
         char cost[PROGRESS_COST_SIZE];
 
         progress_cost(batch->progress.cost_nano, cost);
@@ -168,7 +168,6 @@ static void say_end(struct batch *batch)
 static void close_output(struct batch *batch)
 {
     const char *path = cli_option(batch->cli, "output");
-    bool is_whole = batch->code == CLI_DONE || batch->code == CLI_FAILED;
     bool ok = !batch->out || (fflush(batch->out) == 0 && !ferror(batch->out));
 
     if (batch->out && batch->out != stdout) {
@@ -176,12 +175,12 @@ static void close_output(struct batch *batch)
             ok = false;
         if (fclose(batch->out) != 0)
             ok = false;
-        if (ok && is_whole && batch->partial_path)
+        if (ok && batch->is_whole && batch->partial_path)
             ok = rename(batch->partial_path, path) == 0;
     }
     if (!ok && batch->out != stdout) {
         batch_say(batch, "%s: %s", batch->partial_path ? batch->partial_path : path,
-                  strerror(errno));
+                  strerror(batch->out_error ? batch->out_error : errno));
         batch->code = CLI_FAILED;
     }
 }

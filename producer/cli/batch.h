@@ -72,6 +72,8 @@ struct batch {
     FILE *spool; /* results before their turn */
     int64_t spool_end;
     FILE *out;
+    int out_error;      /* errno of its first failure; 0: there was none */
+    bool is_whole;      /* every line's result is written */
     char *partial_path; /* of -o FILE, until it is whole */
     size_t written;     /* entries whose result stands in out */
     bool is_csv;

@@ -29,21 +29,41 @@ enum {
 
 /* --- writing in order ------------------------------------------------------------------------- */
 
+static void spool_failed(struct batch *batch)
+{
+    if (!batch->is_ended)
+        batch_say(batch, "temporary file: %s", strerror(errno));
+    batch_stop(batch, CLI_FAILED);
+}
+
+/* The results end here; batch_run() tells why, or of standard output main(). */
+static void write_failed(struct batch *batch)
+{
+    batch->out_error = errno ? errno : EIO;
+    batch_stop(batch, CLI_FAILED);
+}
+
 static bool copy_result(struct batch *batch, const struct entry *entry)
 {
     char piece[COPY_SIZE];
     size_t left = entry->spool_len;
 
-    if (fseeko(batch->spool, (off_t)entry->spool_at, SEEK_SET) != 0)
+    if (fseeko(batch->spool, (off_t)entry->spool_at, SEEK_SET) != 0) {
+        spool_failed(batch);
         return false;
+    }
     while (left > 0) {
         size_t got = fread(piece, 1, left < sizeof(piece) ? left : sizeof(piece), batch->spool);
 
-        if (got == 0)
+        if (got == 0) {
+            spool_failed(batch);
             return false;
+        }
         if (batch->out == stdout ? !output_text(&batch->cli->out, piece, got)
-                                 : fwrite(piece, 1, got, batch->out) != got)
+                                 : fwrite(piece, 1, got, batch->out) != got) {
+            write_failed(batch);
             return false;
+        }
         left -= got;
     }
     return true;
@@ -55,25 +75,32 @@ static bool is_finished(const struct batch *batch)
            batch->written == batch->count;
 }
 
+static bool flush_results(const struct batch *batch)
+{
+    return batch->out == stdout ? output_flush() : fflush(batch->out) == 0;
+}
+
 void batch_write_ready(struct batch *batch)
 {
     size_t before = batch->written;
 
+    if (batch->out_error)
+        return;
     while (batch->written < batch->count && batch->entries[batch->written]->state == ENTRY_OVER) {
         if (before == batch->written && batch->out == stdout && batch->cli->out.is_terminal)
             batch_clear_line(batch);
-        if (!copy_result(batch, batch->entries[batch->written])) {
-            if (errno != EPIPE)
-                batch_say(batch, "writing results: %s", strerror(errno));
-            batch_stop(batch, CLI_FAILED);
+        if (!copy_result(batch, batch->entries[batch->written]))
             return;
-        }
         batch->written++;
     }
-    if (before != batch->written)
-        fflush(batch->out);
-    if (is_finished(batch))
-        batch_stop(batch, batch->progress.failed > 0 ? CLI_FAILED : CLI_DONE);
+    if (before != batch->written && !flush_results(batch)) {
+        write_failed(batch);
+        return;
+    }
+    if (!is_finished(batch))
+        return;
+    batch_stop(batch, batch->progress.failed > 0 ? CLI_FAILED : CLI_DONE);
+    batch->is_whole = batch->code == CLI_DONE || batch->code == CLI_FAILED;
 }
 
 /* --- the result of a line --------------------------------------------------------------------- */
@@ -85,10 +112,8 @@ static void finish_entry(struct batch *batch, struct entry *entry, const struct 
     entry->spool_len = result->len;
     if (fseeko(batch->spool, (off_t)batch->spool_end, SEEK_SET) != 0 ||
         fwrite(result->data, 1, result->len, batch->spool) != result->len ||
-        fflush(batch->spool) != 0) {
-        batch_say(batch, "temporary file: %s", strerror(errno));
-        batch_stop(batch, CLI_FAILED);
-    }
+        fflush(batch->spool) != 0)
+        spool_failed(batch);
     batch->spool_end += (int64_t)result->len;
     batch->progress.done++;
 }

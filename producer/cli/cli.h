@@ -15,7 +15,7 @@
 /* How a command ends; the same table is printed by --help and the man page. */
 enum cli_exit {
     CLI_DONE = 0,
-    CLI_FAILED = 1,        /* a job failed, lines were bad, a check found something */
+    CLI_FAILED = 1,        /* a job failed, lines were bad, a check found something, no output */
     CLI_USAGE = 2,         /* wrong words on the command line, or a broken profile */
     CLI_UNREACHABLE = 3,   /* no answer, or the server said that it cannot just now (5xx) */
     CLI_REFUSED = 4,       /* the server said no (4xx) */

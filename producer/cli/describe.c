@@ -10,7 +10,8 @@ static const struct {
     const char *meaning;
 } exits[] = {
     {CLI_DONE, "done; the jobs that were waited for succeeded"},
-    {CLI_FAILED, "a job failed, lines of a batch were bad, or a check found something wrong"},
+    {CLI_FAILED, "a job failed, lines of a batch were bad, a check found something wrong, or the "
+                 "output could not be written"},
     {CLI_USAGE, "wrong usage, or a profile or file that cannot be read"},
     {CLI_UNREACHABLE, "the server does not answer, or says that it cannot just now (5xx)"},
     {CLI_REFUSED, "the server refused (4xx)"},

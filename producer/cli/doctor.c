@@ -330,7 +330,7 @@ int doctor_run(struct cli *cli)
     doctor_init(&doctor, cli, paths);
     if (!run_all(&doctor, checks)) {
         code = report(cli, checks);
-        fflush(stdout);
+        output_flush();
         _exit(code);
     }
     code = report(cli, checks);

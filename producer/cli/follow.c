@@ -73,7 +73,7 @@ static void story(struct follow *follow, const char *fmt, ...)
         putchar('\n');
         follow->ends_in_newline = true;
     }
-    fflush(stdout);
+    output_flush();
     buf_init(&text, 64 * 1024);
     buf_init(&safe, 512 * 1024);
     va_start(args, fmt);
@@ -93,7 +93,7 @@ static void show_text(struct follow *follow, const json_t *data)
         return;
     follow->has_text = true;
     follow->ends_in_newline = json_string_value(text)[len - 1] == '\n';
-    if (!output_text(&follow->cli->out, json_string_value(text), len) || fflush(stdout) != 0)
+    if (!output_text(&follow->cli->out, json_string_value(text), len) || !output_flush())
         follow->is_broken = true;
 }
 
@@ -161,7 +161,7 @@ static void print_event(struct follow *follow, const struct sse_event *event)
     buf_printf(&line, ",\"id\":\"%s\",\"data\":", event->id);
     buf_append(&line, event->data, event->data_len);
     buf_puts(&line, "}\n");
-    if (!output_text(&follow->cli->out, line.data, line.len) || fflush(stdout) != 0)
+    if (!output_text(&follow->cli->out, line.data, line.len) || !output_flush())
         follow->is_broken = true;
     buf_release(&line);
 }

@@ -16,11 +16,14 @@
  * has seen enough. */
 static int finish(int code)
 {
-    errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    int error;
+
+    if (output_flush())
         return code;
-    if (errno && errno != EPIPE)
-        fprintf(stderr, "nightshift: standard output: %s\n", strerror(errno));
+    error = output_error();
+    if (error != EPIPE)
+        fprintf(stderr, "nightshift: standard output: %s\n",
+                error ? strerror(error) : "not everything could be written");
     return code == CLI_DONE ? CLI_FAILED : code;
 }
 
@@ -79,8 +82,10 @@ int main(int argc, char **argv)
     struct err err = {0};
     int used;
 
+    output_guard();
     dump_forbid();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     log_setup("nightshift", LOG_ERROR);
     output_init(&cli.out);
     cli.command = cli_find(argc - 1, argv + 1, &used);

@@ -2,6 +2,8 @@
 /* What the output is: a terminal or not, how wide, with colours or without. */
 #include "producer/cli/output.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <stdint.h>
@@ -57,6 +59,36 @@ const char *output_style(const struct output *out, enum output_style style)
     };
 
     return out->has_colours ? codes[style] : "";
+}
+
+/* --- standard output that fails --------------------------------------------------------------- */
+
+static int first_error; /* the C library forgets it: only that there was one stays in the stream */
+
+static bool note_error(bool ok)
+{
+    if (!ok && first_error == 0)
+        first_error = errno;
+    return ok;
+}
+
+bool output_flush(void)
+{
+    errno = 0;
+    return note_error(fflush(stdout) == 0) && !ferror(stdout);
+}
+
+int output_error(void)
+{
+    return first_error;
+}
+
+void output_guard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF)
+            /* The lowest free one is fd; opened the wrong way round, its use fails. */
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 /* --- text that cannot drive a terminal -------------------------------------------------------- */
@@ -123,11 +155,13 @@ bool output_text(const struct output *out, const char *text, size_t len)
     struct buf escaped;
     bool ok;
 
+    errno = 0;
     if (!out->is_terminal)
-        return fwrite(text, 1, len, stdout) == len;
+        return note_error(fwrite(text, 1, len, stdout) == len);
     buf_init(&escaped, SIZE_MAX / 2);
-    ok = output_escape(&escaped, text, len, false) &&
-         fwrite(escaped.data ? escaped.data : "", 1, escaped.len, stdout) == escaped.len;
+    ok =
+        output_escape(&escaped, text, len, false) &&
+        note_error(fwrite(escaped.data ? escaped.data : "", 1, escaped.len, stdout) == escaped.len);
     buf_release(&escaped);
     return ok;
 }

@@ -38,4 +38,13 @@ bool output_escape(struct buf *out, const char *text, size_t len, bool is_cell);
  * cannot be written (the reader has gone). */
 bool output_text(const struct output *out, const char *text, size_t len);
 
+/* What was printed goes out.  False: standard output takes it no more, now or since an earlier
+ * call; main() tells why, once. */
+bool output_flush(void);
+/* The errno that standard output first failed with; 0: none is known. */
+int output_error(void);
+/* Standard streams that are closed become ones that fail: else the next file or connection would
+ * take their place, and be written to. */
+void output_guard(void);
+
 #endif

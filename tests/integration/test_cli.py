@@ -193,6 +193,46 @@ def test_a_reader_that_leaves_is_no_disaster(cli):
     assert process.wait(timeout=30) == FAILED
 
 
+@pytest.fixture(scope="module")
+def ended_job(stack):
+    client = Cli(stack)
+    job = client.out("submit", "-m", "fast", "hello")
+    client.run("get", job, "--wait")
+    client.close()
+    return job
+
+
+@pytest.mark.parametrize("words", [
+    ["audit", "export"], ["audit", "verify"], ["submit", "-m", "fast", "x", "--stream"],
+    ["submit", "-m", "fast", "x", "--wait"], ["submit", "-m", "fast", "x"], ["batch", "FILE", "-m", "fast"],
+    ["batch", "FILE", "-m", "fast", "--wait"], ["batch", "FILE", "-m", "fast", "-o", "-", "--csv"],
+    ["watch", "JOB"], ["watch", "JOB", "--json"], ["get", "JOB", "--wait"], ["list"], ["list", "--json"],
+    ["queues"], ["doctor"], ["--help"], ["man"]], ids=" ".join)
+def test_a_full_or_closed_output_is_told(cli, ended_job, words):
+    path = cli.path("in.ndjson", json.dumps({"prompt": unique()}) + "\n" + json.dumps({"prompt": unique()}))
+    words = [{"FILE": path, "JOB": ended_job}.get(word, word) for word in words]
+    for where, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        done = subprocess.run(["sh", "-c", f'exec "$0" "$@" {where}', cli.program, *words],
+                              stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False,
+                              env=cli.environment, timeout=60)
+        assert done.returncode == FAILED, done.stderr
+        assert done.stderr.count(f"nightshift: standard output: {why}\n") == 1, done.stderr
+        assert " succeeded, 0 failed" not in done.stderr, "as if all were well"
+
+
+def test_results_that_cannot_be_written_leave_no_file(cli):
+    path = cli.path("in.ndjson", json.dumps({"prompt": unique()}) + "\n")
+    done = cli.run("batch", path, "-m", "fast", "-o", "/dev/full", expect=FAILED)
+    assert "/dev/full: No space left on device" in done.stderr
+    # Where no file may grow, the results of yesterday stay what they were.
+    out = cli.path("out.ndjson", "of yesterday\n")
+    done = subprocess.run(["prlimit", "--fsize=100", cli.program, "batch", path, "-m", "fast", "-o", out],
+                          capture_output=True, text=True, env=cli.environment, check=False, timeout=60)
+    assert done.returncode == FAILED and "temporary file: File too large" in done.stderr, done.stderr
+    with open(out, encoding="utf-8") as file:
+        assert file.read() == "of yesterday\n"
+
+
 # --- keys and profiles --------------------------------------------------------------------------
 
 
