@@ -4,25 +4,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include <event2/event.h>
-
 #include "common/base/clock.h"
-#include "tests/simulator/simulator.h"
+#include "tests/unit/simulator_fixture.h"
 
 /* TOKENS words, one every GAP_MS: all streams are open together for most of a second. */
 enum { STREAMS = 5000, TOKENS = 20, GAP_MS = 100, DEADLINE_MS = 120000, TAIL = 64 };
@@ -36,49 +31,6 @@ struct stream {
 };
 
 static struct stream streams[STREAMS];
-
-static void on_term(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    event_base_loopbreak(arg);
-}
-
-static void serve(int out)
-{
-    const struct simulator_options options = {.listen = "127.0.0.1:0",
-                                              .max_connections = STREAMS + 100};
-    struct event_base *base = event_base_new();
-    struct event *term = evsignal_new(base, SIGTERM, on_term, base);
-    struct simulator simulator;
-    struct err err;
-
-    signal(SIGPIPE, SIG_IGN);
-    event_add(term, NULL);
-    if (!simulator_open(&simulator, base, &options, &err) ||
-        write(out, &simulator.port, sizeof(simulator.port)) != sizeof(simulator.port))
-        exit(1);
-    event_base_dispatch(base);
-    simulator_close(&simulator);
-    event_free(term);
-    event_base_free(base);
-    exit(0);
-}
-
-static pid_t start(int *port)
-{
-    int pipes[2];
-
-    assert_int_equal(pipe(pipes), 0);
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0)
-        serve(pipes[1]);
-    close(pipes[1]);
-    assert_int_equal(read(pipes[0], port, sizeof(*port)), sizeof(*port));
-    close(pipes[0]);
-    return pid;
-}
 
 static void open_stream(struct stream *stream, int epoll, int port)
 {
@@ -145,18 +97,15 @@ static int read_all(int epoll)
     return ended;
 }
 
-static void report(int64_t begin_us, pid_t pid)
+static void report(int64_t begin_us, const struct simulator_fixture *simulator)
 {
     struct rusage usage;
     size_t bytes = 0;
-    int status = -1;
 
     for (int i = 0; i < STREAMS; i++)
         bytes += streams[i].bytes;
     int64_t took_us = clock_monotonic_us() - begin_us;
-    kill(pid, SIGTERM);
-    assert_int_equal(wait4(pid, &status, 0, &usage), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(simulator_fixture_stop(simulator, &usage));
     double cpu = (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
                  ((double)usage.ru_utime.tv_usec + (double)usage.ru_stime.tv_usec) / 1e6;
     print_message(
@@ -168,8 +117,10 @@ static void report(int64_t begin_us, pid_t pid)
 
 static void test_five_thousand_streams_at_once_all_complete(void **state)
 {
+    const struct simulator_options options = {.listen = "127.0.0.1:0",
+                                              .max_connections = STREAMS + 100};
+    struct simulator_fixture simulator;
     struct rlimit limit;
-    int port = 0;
 
     (void)state;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -179,19 +130,19 @@ static void test_five_thousand_streams_at_once_all_complete(void **state)
         print_message("only %llu files may be open: skipped\n", (unsigned long long)limit.rlim_cur);
         skip();
     }
-    pid_t pid = start(&port);
+    assert_true(simulator_fixture_start(&simulator, &options));
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     int64_t begin_us = clock_monotonic_us();
 
     for (int i = 0; i < STREAMS; i++)
-        open_stream(&streams[i], epoll, port);
+        open_stream(&streams[i], epoll, simulator.port);
     assert_int_equal(read_all(epoll), STREAMS);
     close(epoll);
     for (int i = 0; i < STREAMS; i++) {
         assert_non_null(memmem(streams[i].tail, streams[i].tail_len, "data: [DONE]\n\n", 14));
         assert_memory_equal(streams[i].tail + streams[i].tail_len - 5, "0\r\n\r\n", 5);
     }
-    report(begin_us, pid);
+    report(begin_us, &simulator);
 }
 
 int main(void)
