@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The state of the system, and its pauses: /admin/v1/queues, workers, pause, resume. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
@@ -101,24 +103,11 @@ void workers_handle(struct request_context *context)
 static const char *const kinds[] = {"priority", "tenant", "provider"};
 enum { KIND_PRIORITY, KIND_TENANT, KIND_PROVIDER, KIND_COUNT };
 
-static void on_pause(const struct admin_reply *reply, void *arg)
-{
-    struct request_context *context = arg;
-    struct pause pause;
-    struct buf body;
-
-    if (admin_refused(context, reply->outcome, "no tenant has this id", ""))
-        return;
-    pause_read(reply, 0, &pause);
-    buf_init(&body, ADMIN_ANSWER_MAX);
-    buf_putc(&body, '{');
-    admin_put_text(&body, "object", "pause");
-    admin_put_text(&body, pause.kind, pause.name);
-    admin_put_bool(&body, "paused", pause.created_at_us > 0);
-    admin_put_time(&body, "created_at", pause.created_at_us);
-    buf_putc(&body, '}');
-    reply_json(context->http, 200, &body);
-}
+struct pause_wait {
+    struct request_context *context;
+    const char *kind;
+    char name[PAUSE_NAME_MAX + 1];
+};
 
 static const char *nearest_provider(const struct settings *settings, const char *name, bool *known)
 {
@@ -134,21 +123,63 @@ static const char *nearest_provider(const struct settings *settings, const char 
     return str_nearest(name, names, count);
 }
 
-/* Only what exists can be paused; what was paused can be resumed also when it is gone. */
-static bool judge_name(const struct request_context *context, const char *kind, const char *name,
-                       struct err *err)
+/* There is no such tenant, or no such provider to resume. */
+static void say_missing(const struct pause_wait *wait, char *out, size_t size)
 {
-    enum priority priority;
     const char *nearest;
     bool is_known;
 
+    if (wait->kind != kinds[KIND_PROVIDER]) {
+        snprintf(out, size, "%s: there is none named \"%s\"", wait->kind, wait->name);
+        return;
+    }
+    nearest = nearest_provider(wait->context->producer->settings, wait->name, &is_known);
+    snprintf(out, size,
+             "provider: the configuration has none named \"%s\", and none of this name is "
+             "paused%s%s%s",
+             wait->name, nearest ? " (did you mean \"" : "", nearest ? nearest : "",
+             nearest ? "\"?)" : "");
+}
+
+static void on_pause(const struct admin_reply *reply, void *arg)
+{
+    struct pause_wait *wait = arg;
+    struct request_context *context = wait->context;
+    char missing[4 * PAUSE_NAME_MAX];
+    struct pause pause;
+    struct buf body;
+
+    say_missing(wait, missing, sizeof(missing));
+    free(wait);
+    if (admin_refused(context, reply->outcome, missing, ""))
+        return;
+    pause_read(reply, 0, &pause);
+    buf_init(&body, ADMIN_ANSWER_MAX);
+    buf_putc(&body, '{');
+    admin_put_text(&body, "object", "pause");
+    admin_put_text(&body, pause.kind, pause.name);
+    admin_put_bool(&body, "paused", pause.created_at_us > 0);
+    admin_put_time(&body, "created_at", pause.created_at_us);
+    buf_putc(&body, '}');
+    reply_json(context->http, 200, &body);
+}
+
+/* Only what exists can be paused.  A provider that has gone may still be paused, and be resumed:
+ * *is_known says whether the configuration has it. */
+static bool judge_name(const struct request_context *context, const char *kind, const char *name,
+                       bool is_pause, bool *is_known, struct err *err)
+{
+    enum priority priority;
+    const char *nearest;
+
+    *is_known = true;
     if (kind == kinds[KIND_PRIORITY] && !priority_parse(name, &priority))
         return err_input(err, "invalid_value", "priority",
                          "priority: expected \"high\", \"normal\" or \"low\"");
     if (kind != kinds[KIND_PROVIDER])
         return true;
-    nearest = nearest_provider(context->producer->settings, name, &is_known);
-    if (is_known)
+    nearest = nearest_provider(context->producer->settings, name, is_known);
+    if (*is_known || !is_pause)
         return true;
     return err_input(
         err, "invalid_value", "provider", "provider: the configuration has none of this name%s%s%s",
@@ -180,26 +211,41 @@ static bool read_pause(const json_t *body, const char **kind, const char **name,
     return true;
 }
 
+/* False: out of memory, or of places in the connection's queue. */
+static bool start(struct request_context *context, const char *kind, const char *name,
+                  bool is_pause, bool is_known)
+{
+    struct pause_wait *wait = calloc(1, sizeof(*wait));
+    struct pg *pg = context->producer->api_pg;
+    char actor[ADMIN_ACTOR_SIZE];
+
+    if (!wait)
+        return false;
+    wait->context = context;
+    wait->kind = kind;
+    snprintf(wait->name, sizeof(wait->name), "%s", name);
+    admin_actor(context, actor);
+    if (is_pause ? pause_set(pg, kind, name, actor, on_pause, wait)
+                 : pause_lift(pg, kind, name, is_known, actor, on_pause, wait))
+        return true;
+    free(wait);
+    return false;
+}
+
 static void pause_or_resume(struct request_context *context, bool is_pause)
 {
     json_t *body = admin_body(context, kinds, KIND_COUNT);
-    const char *name = "";
+    const char *name = "", *kind = "";
     struct err err = {0};
-    char actor[ADMIN_ACTOR_SIZE];
-    const char *kind = "";
+    bool is_known;
 
     if (!body)
         return;
-    admin_actor(context, actor);
     if (!read_pause(body, &kind, &name, &err) ||
-        (is_pause && !judge_name(context, kind, name, &err)))
+        !judge_name(context, kind, name, is_pause, &is_known, &err))
         reply_err(context->http, &err);
-    else if (is_pause)
-        admin_started(context,
-                      pause_set(context->producer->api_pg, kind, name, actor, on_pause, context));
     else
-        admin_started(context,
-                      pause_lift(context->producer->api_pg, kind, name, actor, on_pause, context));
+        admin_started(context, start(context, kind, name, is_pause, is_known));
     json_decref(body);
 }
 

@@ -21,7 +21,11 @@ PG_STATEMENT(pause_set_statement,
 PG_STATEMENT(pause_lift_statement,
     "WITH wanted AS ("
     "    SELECT $1::text AS kind, $2::text AS name"
-    "    WHERE $1::text <> 'tenant' OR EXISTS (SELECT FROM tenants WHERE id = $2::text)"
+    "    WHERE CASE WHEN $1::text = 'tenant'"
+    "        THEN EXISTS (SELECT FROM tenants WHERE id = $2::text)"
+    "        ELSE $4::bool"
+    "            OR EXISTS (SELECT FROM pauses WHERE kind = $1::text AND name = $2::text)"
+    "        END"
     "), gone AS ("
     "    DELETE FROM pauses"
     "    WHERE kind = $1::text AND name = $2::text"
@@ -55,12 +59,12 @@ bool pause_set(struct pg *pg, const char *kind, const char *name, const char *ac
     return admin_query(pg, &pause_set_statement, values, 3, ADMIN_MISSING, done, arg);
 }
 
-bool pause_lift(struct pg *pg, const char *kind, const char *name, const char *actor,
+bool pause_lift(struct pg *pg, const char *kind, const char *name, bool is_known, const char *actor,
                 admin_done_fn *done, void *arg)
 {
-    struct pg_value values[] = {pg_text(kind), pg_text(name), pg_text(actor)};
+    struct pg_value values[] = {pg_text(kind), pg_text(name), pg_text(actor), pg_bool(is_known)};
 
-    return admin_query(pg, &pause_lift_statement, values, 3, ADMIN_MISSING, done, arg);
+    return admin_query(pg, &pause_lift_statement, values, 4, ADMIN_MISSING, done, arg);
 }
 
 bool pause_list(struct pg *pg, const char *kind, admin_done_fn *done, void *arg)

@@ -16,7 +16,9 @@ void pause_read(const struct admin_reply *reply, int row, struct pause *out);
 /* Both are idempotent.  ADMIN_MISSING: kind is "tenant" and there is no such. */
 bool pause_set(struct pg *pg, const char *kind, const char *name, const char *actor,
                admin_done_fn *done, void *arg) MUST_CHECK;
-bool pause_lift(struct pg *pg, const char *kind, const char *name, const char *actor,
+/* is_known: there is such a priority or provider.  Otherwise it is ADMIN_MISSING unless it stands
+ * paused: one may have gone from the configuration meanwhile. */
+bool pause_lift(struct pg *pg, const char *kind, const char *name, bool is_known, const char *actor,
                 admin_done_fn *done, void *arg) MUST_CHECK;
 
 /* By kind and name.  kind NULL: all. */

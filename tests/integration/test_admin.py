@@ -120,6 +120,30 @@ def test_a_paused_provider_is_passed_over(api, admin):
         admin.post_json("/admin/v1/resume", {"provider": "main"})
 
 
+def test_only_what_there_is_can_be_resumed(admin, sql):
+    def resume(**what):
+        answer = admin.client.post("/admin/v1/resume", json=what)
+        return answer.status_code, answer.json()
+
+    status, body = resume(provider="mian")
+    assert status == 404 and body["error"]["code"] == "not_found"
+    assert '"mian"' in body["error"]["message"] and 'did you mean "main"' in body["error"]["message"]
+    status, body = resume(tenant="no-such-tenant")
+    assert status == 404 and '"no-such-tenant"' in body["error"]["message"]
+    status, body = resume(priority="urgent")
+    assert status == 400 and body["error"]["param"] == "priority"
+    # What there is but is not paused is no error, and twice is as good as once.
+    for what in ({"provider": "main"}, {"tenant": "default"}, {"priority": "low"}):
+        assert resume(**what) == (200, {"object": "pause", **what, "paused": False, "created_at": None})
+    # One that went from the configuration while it was paused.
+    gone = name()
+    sql.rows("INSERT INTO pauses (kind, name) VALUES ('provider', %s)", gone)
+    assert resume(provider=gone) == (200, {"object": "pause", "provider": gone, "paused": False,
+                                           "created_at": None})
+    assert sql.value("SELECT count(*) FROM pauses WHERE name = %s", gone) == 0
+    assert resume(provider=gone)[0] == 404
+
+
 def test_the_state_of_the_system_is_shown(api, admin):
     api.run(chat(tokens=1))
     workers = admin.get_json("/admin/v1/workers")["data"]

@@ -440,9 +440,25 @@ static void test_pause_stands_until_lifted(void **state)
     call(told, pause_list(pg(), "provider", on_pause, &told));
     assert_int_equal(told.count, 0);
     for (int i = 0; i < 2; i++) {
-        call(told, pause_lift(pg(), "priority", "low", ACTOR, on_pause, &told));
+        call(told, pause_lift(pg(), "priority", "low", true, ACTOR, on_pause, &told));
         assert_string_equal(told.first, "priority:low 0");
     }
+    assert_int_equal(sql_number("SELECT count(*) FROM pauses"), 0);
+    assert_int_equal(sql_number("SELECT count(*) FROM audit"), 2);
+}
+
+static void test_what_is_gone_can_be_resumed_as_long_as_it_is_paused(void **state)
+{
+    struct told told;
+
+    (void)state;
+    call(told, pause_set(pg(), "provider", "gone", ACTOR, on_pause, &told));
+    call(told, pause_lift(pg(), "provider", "gone", false, ACTOR, on_pause, &told));
+    assert_string_equal(told.first, "provider:gone 0");
+    call(told, pause_lift(pg(), "provider", "gone", false, ACTOR, on_pause, &told));
+    assert_int_equal(told.outcome, ADMIN_MISSING);
+    call(told, pause_lift(pg(), "tenant", "nobody", true, ACTOR, on_pause, &told));
+    assert_int_equal(told.outcome, ADMIN_MISSING);
     assert_int_equal(sql_number("SELECT count(*) FROM pauses"), 0);
     assert_int_equal(sql_number("SELECT count(*) FROM audit"), 2);
 }
@@ -538,6 +554,7 @@ int main(void)
         cmocka_unit_test_setup(test_redelivery_starts_the_schedule_anew, reset),
         cmocka_unit_test_setup(test_redelivery_to_a_deleted_endpoint_is_refused, reset),
         cmocka_unit_test_setup(test_pause_stands_until_lifted, reset),
+        cmocka_unit_test_setup(test_what_is_gone_can_be_resumed_as_long_as_it_is_paused, reset),
         cmocka_unit_test_setup(test_queues_tell_depth_age_and_pause, reset),
         cmocka_unit_test_setup(test_workers_tell_slots_and_life, reset),
         cmocka_unit_test_setup(test_two_changes_at_once_make_one_chain, reset),
