@@ -411,7 +411,9 @@ static enum step_result judge(struct run *run)
     else
         run->attempts++;
     run->failure = *failure;
-    if (run->is_bound_by_deadline && failure->type == ERROR_TIMEOUT && !run->is_cancelled)
+    /* The other timeouts are the provider's: a retry or another target may still be in time. */
+    if (run->is_bound_by_deadline && run->end.booked.outcome == HTTP_TOTAL_TIMEOUT &&
+        !run->is_cancelled)
         return run_end_as(run, JOB_EXPIRED);
     return run_is_diverted(run) ? STEP_MORE : fail_over(run);
 }

@@ -265,6 +265,15 @@ def test_a_deadline_ends_a_running_job(stack, simulator):
     simulator.release("fallback-deadline")
 
 
+def test_a_deadline_that_is_far_leaves_time_for_the_next_target(stack):
+    """It is nearer than the call's whole timeout; what ran out is the first target's time to begin."""
+    request = chat(tokens=5, model="quick-then-spare", at={"quick": {"fault": "silence"}})
+    job, rows, _ = run(stack, request, deadline=soon(seconds=15))
+
+    assert job["state"] == "succeeded", job["error"]
+    assert states(rows)[0] == ("quick", "unknown", None, "timeout")
+
+
 def test_a_deadline_ends_a_waiting_job(api, admin):
     admin.post_json("/admin/v1/pause", {"priority": "low"})
     try:

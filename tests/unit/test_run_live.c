@@ -506,6 +506,31 @@ static void test_silence_is_told_from_slowness(void **state)
     assert_job(id, "succeeded stop 1 0");
 }
 
+/* 600 s would be the call's timeout, so that the deadline bounds it; yet it is the provider that is
+ * late, and the next target has time. */
+static void test_a_late_provider_does_not_make_the_job_expire_before_its_deadline(void **state)
+{
+    static const char *const faults[] = {"fault=silence", "fault=silence_mid"};
+
+    (void)state;
+    settings_unref(worker.settings);
+    worker.settings = make_settings(", timeouts: {first_byte_ms: 300, idle_ms: 300}");
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        char marker[64];
+        struct id id;
+
+        snprintf(marker, sizeof(marker), "[[sim at=main %s]]", faults[i]);
+        ended = 0;
+        id = run_job(&(struct job_options){.marker = marker, .deadline_ms = 60000});
+        assert_job(id, "succeeded stop 2 0");
+        snprintf(marker, sizeof(marker), "[[sim %s]]", faults[i]);
+        ended = 0;
+        id = run_job(&(struct job_options){
+            .marker = marker, .route = "single", .max_attempts = 1, .deadline_ms = 60000});
+        assert_job(id, "failed timeout 1 0");
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -520,6 +545,7 @@ int main(void)
         TEST(test_a_lost_run_books_its_call_and_writes_nothing_else),
         TEST(test_a_rescued_run_finds_out_and_forgets),
         TEST(test_silence_is_told_from_slowness),
+        TEST(test_a_late_provider_does_not_make_the_job_expire_before_its_deadline),
     };
 
     return cmocka_run_group_tests(tests, start, stop);
