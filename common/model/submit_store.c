@@ -343,6 +343,7 @@ static struct job_new *copy_read(const struct pg_result *result, struct id of)
     job->timeout_s = (int)pg_get_int(result, 0, 11);
     job->max_cost_nano = pg_is_null(result, 0, 12) ? -1 : pg_get_int(result, 0, 12);
     job->est_tokens = pg_get_int(result, 0, 15);
+    job->worst_case_nano = -1; /* prices may be others by now: judged anew */
     job->replay_of = of;
     if (copy_text(result, 0, &job->tenant, NULL) && copy_text(result, 1, &job->key_id, NULL) &&
         copy_text(result, 3, &job->workflow, NULL) && copy_text(result, 4, &job->user, NULL) &&

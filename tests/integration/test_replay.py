@@ -13,7 +13,7 @@ def test_a_replay_is_a_new_job_like_the_old_one(api):
 
     assert new["id"] != old["id"] and new["replay_of"] == old["id"]
     assert new["state"] == "queued" and new["attempts"] == 0
-    for name in ("priority", "workflow", "metadata", "user", "model"):
+    for name in ("priority", "workflow", "metadata", "user", "model", "max_cost_usd"):
         assert new[name] == old[name]
     assert new["run_at"] is None and new["deadline"] > old["deadline"]
     ended = api.ended(new["id"])

@@ -482,6 +482,7 @@ static void test_copy_is_the_job_without_its_times(void **state)
     assert_string_equal(copied.job->request, "{}");
     assert_string_equal(copied.job->webhook_events, "job.failed,job.expired");
     assert_int_equal(copied.job->max_cost_nano, -1);
+    assert_int_equal(copied.job->worst_case_nano, -1);
     job_new_free(copied.job);
     copied = (struct copied){0};
     assert_true(submit_copy(store, job.id, "other", on_copied, &copied));
