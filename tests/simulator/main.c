@@ -133,6 +133,9 @@ static bool serve(const struct arguments *arguments, struct event_base *base, st
         fflush(stdout);
         ok = event_base_dispatch(base) >= 0;
         simulator_close(&simulator);
+        /* Callbacks that libevent put off hold their connections, and the end of the base would
+         * leave them held. */
+        event_base_loop(base, EVLOOP_NONBLOCK);
     }
     if (term)
         event_free(term);
