@@ -59,8 +59,10 @@ struct warmer {
     char *names[TOPICS_MAX];
     int count;
     atomic_bool is_done;
-    atomic_bool is_unwanted;
     pthread_t thread;
+    pthread_mutex_t lock; /* over is_unwanted */
+    pthread_cond_t unwanted;
+    bool is_unwanted;
 };
 
 struct topic {
@@ -145,16 +147,65 @@ static bool warm_topic(rd_kafka_t *handle, const char *name)
     return ok;
 }
 
+static struct warmer *warmer_new(struct kafka_producer *producer)
+{
+    struct warmer *warmer = xcalloc(1, sizeof(*warmer));
+    pthread_condattr_t attributes;
+
+    warmer->handle = producer->handle;
+    for (int i = 0; i < producer->topic_count; i++)
+        warmer->names[warmer->count++] = xstrdup(producer->topics[i].name);
+    pthread_mutex_init(&warmer->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&warmer->unwanted, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return warmer;
+}
+
+/* Its thread is over, or never was. */
+static void warmer_release(struct warmer *warmer)
+{
+    pthread_cond_destroy(&warmer->unwanted);
+    pthread_mutex_destroy(&warmer->lock);
+    for (int i = 0; i < warmer->count; i++)
+        free(warmer->names[i]);
+    free(warmer);
+}
+
+static void warmer_stop(struct warmer *warmer)
+{
+    pthread_mutex_lock(&warmer->lock);
+    warmer->is_unwanted = true;
+    pthread_cond_signal(&warmer->unwanted);
+    pthread_mutex_unlock(&warmer->lock);
+}
+
+/* Waits up to wait_ms.  False: nobody wants the topics warm any more. */
+static bool warmer_goes_on(struct warmer *warmer, int wait_ms)
+{
+    int64_t until_us = clock_monotonic_us() + wait_ms * US_PER_MS;
+    struct timespec until = {.tv_sec = until_us / US_PER_S, .tv_nsec = until_us % US_PER_S * 1000};
+    bool is_unwanted;
+    int code = 0;
+
+    pthread_mutex_lock(&warmer->lock);
+    while (!warmer->is_unwanted && code == 0)
+        code = pthread_cond_timedwait(&warmer->unwanted, &warmer->lock, &until);
+    is_unwanted = warmer->is_unwanted;
+    pthread_mutex_unlock(&warmer->lock);
+    return !is_unwanted;
+}
+
 static void *warmer_run(void *arg)
 {
-    static const struct timespec pause = {.tv_nsec = WARM_RETRY_MS * 1000000L};
     struct warmer *warmer = arg;
 
-    for (int i = 0; i < warmer->count && !atomic_load(&warmer->is_unwanted);) {
-        if (warm_topic(warmer->handle, warmer->names[i]))
-            i++;
-        else
-            nanosleep(&pause, NULL);
+    for (int i = 0, wait_ms = 0; i < warmer->count && warmer_goes_on(warmer, wait_ms);) {
+        bool ok = warm_topic(warmer->handle, warmer->names[i]);
+
+        i += ok;
+        wait_ms = ok ? 0 : WARM_RETRY_MS;
     }
     atomic_store(&warmer->is_done, true);
     return NULL;
@@ -166,29 +217,22 @@ static void warmer_free(void *arg)
 
     if (!warmer)
         return;
-    atomic_store(&warmer->is_unwanted, true);
+    warmer_stop(warmer);
     pthread_join(warmer->thread, NULL);
-    for (int i = 0; i < warmer->count; i++)
-        free(warmer->names[i]);
-    free(warmer);
+    warmer_release(warmer);
 }
 
 /* All topics known so far.  Without a thread the first messages are slow, no more. */
 static void producer_warm_start(struct kafka_producer *producer)
 {
-    struct warmer *warmer = xcalloc(1, sizeof(*warmer));
+    struct warmer *warmer = warmer_new(producer);
 
-    warmer->handle = producer->handle;
-    for (int i = 0; i < producer->topic_count; i++)
-        warmer->names[warmer->count++] = xstrdup(producer->topics[i].name);
     if (pthread_create(&warmer->thread, NULL, warmer_run, warmer) == 0) {
         producer->warmer = warmer;
         return;
     }
     kafka_report("warm", "topics", "no thread for it");
-    for (int i = 0; i < warmer->count; i++)
-        free(warmer->names[i]);
-    free(warmer);
+    warmer_release(warmer);
     producer->is_warm = true;
 }
 
@@ -237,7 +281,7 @@ static struct kafka_closer *producer_close(struct kafka_producer *producer)
         producer->topics[i].handle = NULL;
     }
     if (producer->warmer)
-        atomic_store(&producer->warmer->is_unwanted, true);
+        warmer_stop(producer->warmer);
     producer->handle = NULL;
     producer->queue = NULL;
     producer->warmer = NULL;
