@@ -232,10 +232,7 @@ void admin_put_name(struct buf *out, const char *name)
 void admin_put_text(struct buf *out, const char *name, const char *text)
 {
     admin_put_name(out, name);
-    if (text)
-        buf_put_json_string(out, text, strlen(text));
-    else
-        buf_puts(out, "null");
+    buf_put_json_text(out, text);
 }
 
 void admin_put_int(struct buf *out, const char *name, int64_t value)

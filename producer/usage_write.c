@@ -135,13 +135,8 @@ void usage_row_put_json(struct buf *out, const struct usage_names *names,
 
     admin_list_item(out);
     for (int i = 0; i < names->count; i++) {
-        const char *text = name_text(row, names->of[i], scratch);
-
         put_name(out, name_words[names->of[i]]);
-        if (text)
-            buf_put_json_string(out, text, strlen(text));
-        else
-            buf_puts(out, "null");
+        buf_put_json_text(out, name_text(row, names->of[i], scratch));
     }
     for (int sum = 0; sum < USAGE_SUMS; sum++) {
         sum_text(row, sum, number);

@@ -125,15 +125,9 @@ int stream_out_take_seq(struct stream_out *out)
 static bool write_tool(const struct chunk *chunk, struct buf *data)
 {
     buf_printf(data, "{\"attempt\":%d,\"index\":%d,\"id\":", chunk->attempt, chunk->tool);
-    if (chunk->id.len > 0)
-        buf_put_json_string(data, chunk->id.data, chunk->id.len);
-    else
-        buf_puts(data, "null");
+    buf_put_json_text(data, chunk->id.len > 0 ? chunk->id.data : NULL);
     buf_puts(data, ",\"name\":");
-    if (chunk->name.len > 0)
-        buf_put_json_string(data, chunk->name.data, chunk->name.len);
-    else
-        buf_puts(data, "null");
+    buf_put_json_text(data, chunk->name.len > 0 ? chunk->name.data : NULL);
     buf_puts(data, ",\"arguments\":");
     buf_put_json_string(data, chunk->body.len > 0 ? chunk->body.data : "", chunk->body.len);
     return buf_putc(data, '}');

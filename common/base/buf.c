@@ -168,6 +168,11 @@ bool buf_put_json_string(struct buf *buf, const char *text, size_t len)
     return ok || buf_undo(buf, before);
 }
 
+bool buf_put_json_text(struct buf *buf, const char *text)
+{
+    return text ? buf_put_json_string(buf, text, strlen(text)) : buf_puts(buf, "null");
+}
+
 char *buf_detach(struct buf *buf, size_t *len)
 {
     char *data = NULL;

@@ -34,6 +34,7 @@ void buf_drop_front(struct buf *buf, size_t n); /* removes the first n bytes */
 
 /* Appends text as a JSON string with its quotes.  Text must be valid UTF-8 (see str_utf8_valid). */
 bool buf_put_json_string(struct buf *buf, const char *text, size_t len);
+bool buf_put_json_text(struct buf *buf, const char *text); /* the same, and null for NULL */
 
 /* Hands the memory over (the caller free()s it); the buffer is empty after.  Never NULL unless the
  * buffer is broken. */

@@ -25,10 +25,7 @@ static void put_error(struct buf *body, int status, const char *code, const char
     buf_put_json_string(body, message, strlen(message));
     buf_printf(
         body, ",\"type\":\"%s\",\"param\":", status >= 500 ? "api_error" : "invalid_request_error");
-    if (param && *param)
-        buf_put_json_string(body, param, strlen(param));
-    else
-        buf_puts(body, "null");
+    buf_put_json_text(body, param && *param ? param : NULL);
     buf_puts(body, ",\"code\":");
     buf_put_json_string(body, code, strlen(code));
     buf_puts(body, "}}");

@@ -69,9 +69,6 @@ void api_error_write(struct buf *out, int status, const char *code, const char *
     buf_puts(out, "{\"error\":{\"message\":");
     buf_put_json_string(out, message, strlen(message));
     buf_printf(out, ",\"type\":\"%s\",\"param\":", api_error_type(status, code));
-    if (param && *param)
-        buf_put_json_string(out, param, strlen(param));
-    else
-        buf_puts(out, "null");
+    buf_put_json_text(out, param && *param ? param : NULL);
     buf_printf(out, ",\"code\":\"%s\"}}\n", code);
 }

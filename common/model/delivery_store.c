@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
@@ -317,10 +316,7 @@ static bool write_try(const struct delivery_try *try, struct buf *out)
     else
         buf_puts(out, "null");
     buf_puts(out, ",\"error\":");
-    if (try->error)
-        buf_put_json_string(out, try->error, strlen(try->error));
-    else
-        buf_puts(out, "null");
+    buf_put_json_text(out, try->error);
     return buf_printf(out, ",\"duration_ms\":%" PRId64 "}", try->duration_ms);
 }
 

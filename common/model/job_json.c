@@ -16,10 +16,7 @@
 static void put_text(struct buf *out, const char *name, const char *text)
 {
     buf_printf(out, ",\"%s\":", name);
-    if (text)
-        buf_put_json_string(out, text, strlen(text));
-    else
-        buf_puts(out, "null");
+    buf_put_json_text(out, text);
 }
 
 static void put_time(struct buf *out, const char *name, int64_t us)

@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
@@ -12,13 +11,10 @@
 #include "common/base/money.h"
 #include "common/base/str.h"
 
-static void put_string_or_null(struct buf *out, const char *name, const char *text)
+static void put_text(struct buf *out, const char *name, const char *text)
 {
     buf_printf(out, ",\"%s\":", name);
-    if (text)
-        buf_put_json_string(out, text, strlen(text));
-    else
-        buf_puts(out, "null");
+    buf_put_json_text(out, text);
 }
 
 static void put_usage(const struct webhook_job *job, struct buf *out)
@@ -51,11 +47,11 @@ bool webhook_body_write(const struct webhook_job *job, struct buf *out)
                "{\"type\":\"job.%s\",\"timestamp\":\"%s\",\"data\":{\"id\":\"%s\","
                "\"object\":\"job\",\"state\":\"%s\"",
                state, at, id, state);
-    put_string_or_null(out, "workflow", job->workflow);
+    put_text(out, "workflow", job->workflow);
     buf_printf(out, ",\"metadata\":");
     buf_puts(out, job->metadata ? job->metadata : "null");
     put_usage(job, out);
     buf_printf(out, ",\"cost_usd\":\"%s\",\"result_url\":\"/v1/jobs/%s\"", cost, id);
-    put_string_or_null(out, "result_sha256", job->result_sha256 ? digest : NULL);
+    put_text(out, "result_sha256", job->result_sha256 ? digest : NULL);
     return buf_printf(out, ",\"sequence\":%d}}", job->sequence);
 }

@@ -169,6 +169,19 @@ static void test_json_string_escapes(void **state)
     buf_release(&buf);
 }
 
+static void test_json_text_is_a_string_or_null(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    buf_init(&buf, 20);
+    assert_true(buf_put_json_text(&buf, "a\"b"));
+    assert_true(buf_put_json_text(&buf, NULL));
+    assert_true(buf_put_json_text(&buf, ""));
+    assert_string_equal(buf.data, "\"a\\\"b\"null\"\"");
+    buf_release(&buf);
+}
+
 static void test_json_string_that_does_not_fit_adds_nothing(void **state)
 {
     const char *text = "ab\ncd";
@@ -224,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_reserved_room_does_not_move),
         cmocka_unit_test(test_drop_front_keeps_the_rest),
         cmocka_unit_test(test_json_string_escapes),
+        cmocka_unit_test(test_json_text_is_a_string_or_null),
         cmocka_unit_test(test_json_string_that_does_not_fit_adds_nothing),
         cmocka_unit_test(test_detach_hands_memory_over),
     };
