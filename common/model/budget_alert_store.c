@@ -55,31 +55,21 @@ PG_STATEMENT(budget_alerts_make_statement,
 
 /* "workflow:nightly|d20261121" taken apart. */
 struct parts {
+    char scope_text[LIMIT_SCOPE_TEXT_SIZE];
     enum limit_scope scope;
-    char name[LIMIT_SCOPE_TEXT_SIZE];
+    const char *name; /* in scope_text */
     const char *window_id;
 };
 
 static bool take_apart(const char *account, struct parts *out)
 {
     const char *bar = strrchr(account, '|');
-    size_t len = strcspn(account, ":|");
 
     if (!bar || bar - account >= LIMIT_SCOPE_TEXT_SIZE)
         return false;
+    snprintf(out->scope_text, sizeof(out->scope_text), "%.*s", (int)(bar - account), account);
     out->window_id = bar + 1;
-    out->name[0] = '\0';
-    if (account[len] == ':')
-        snprintf(out->name, sizeof(out->name), "%.*s", (int)(bar - account - (ptrdiff_t)len - 1),
-                 account + len + 1);
-    for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
-        const char *name = limit_scope_name((enum limit_scope)scope);
-
-        out->scope = (enum limit_scope)scope;
-        if (strlen(name) == len && strncmp(name, account, len) == 0)
-            return true;
-    }
-    return false;
+    return limit_scope_parse(out->scope_text, &out->scope, &out->name);
 }
 
 /* The set whose ceiling the account has, and the name it was given to; NULL: none that is enforced.
