@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/array.h"
 #include "common/base/clock.h"
 #include "common/base/map.h"
 #include "common/io/pg.h"
@@ -19,7 +20,7 @@ struct listing {
     char tenant[JOB_LABEL_MAX + 1];
     struct budget_windows windows;
     struct budget_line **lines;
-    size_t count, room;
+    size_t count;
     struct map *by_account; /* struct budget_line */
     budget_lines_fn *done;
     void *arg;
@@ -47,15 +48,12 @@ static void listing_free(struct listing *listing)
 
 static bool keep_line(struct listing *listing, struct budget_line *line)
 {
-    if (listing->count == listing->room) {
-        size_t room = listing->room ? listing->room * 2 : 16;
-        struct budget_line **lines = realloc(listing->lines, room * sizeof(struct budget_line *));
+    struct budget_line **lines =
+        array_grow(listing->lines, listing->count, sizeof(struct budget_line *));
 
-        if (!lines)
-            return false;
-        listing->lines = lines;
-        listing->room = room;
-    }
+    if (!lines)
+        return false;
+    listing->lines = lines;
     if (!map_put(listing->by_account, line->account, strlen(line->account), line))
         return false;
     listing->lines[listing->count++] = line;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/array.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/map.h"
@@ -61,9 +62,10 @@ struct known {
     char generation[GENERATION_TEXT_SIZE];
 };
 
-static void *resize(void *items, size_t size)
+/* A comparison that breaks off would tell of a drift, or of none. */
+static void *grow(void *items, size_t count, size_t size)
 {
-    void *more = realloc(items, size);
+    void *more = array_grow(items, count, size);
 
     if (!more)
         abort();
@@ -101,7 +103,7 @@ struct reconcile {
     struct map *known; /* by tenant: struct known */
     struct map *told;  /* alerts that Postgres has: "tenant account percent" */
     char **round;      /* tenants of this round */
-    size_t round_count, round_next, round_size;
+    size_t round_count, round_next;
 
     /* The pass under way. */
     struct task *task;
@@ -178,11 +180,7 @@ static bool add_tenant(const char *tenant, const struct tenant_limits *limits, v
     struct reconcile *reconcile = arg;
 
     (void)limits;
-    if (reconcile->round_count == reconcile->round_size) {
-        reconcile->round_size = reconcile->round_size ? 2 * reconcile->round_size : 64;
-        reconcile->round =
-            resize(reconcile->round, reconcile->round_size * sizeof(*reconcile->round));
-    }
+    reconcile->round = grow(reconcile->round, reconcile->round_count, sizeof(*reconcile->round));
     reconcile->round[reconcile->round_count++] = xstrdup(tenant);
     return true;
 }
@@ -585,16 +583,6 @@ static void look_up_more(struct reconcile *reconcile)
 }
 
 /* --- reading the books ------------------------------------------------------------------------ */
-
-/* Room for one more; doubles at powers of two. */
-static void *grow(void *items, size_t count, size_t size)
-{
-    if (count == 0)
-        return resize(items, 4 * size);
-    if (count >= 4 && (count & (count - 1)) == 0)
-        return resize(items, 2 * count * size);
-    return items;
-}
 
 static void on_account(const struct book_account *found, void *arg)
 {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/array.h"
 #include "common/base/map.h"
 #include "common/model/book_store.h"
 
@@ -41,16 +42,6 @@ bool ledger_book_is_past(const struct ledger_book *book, const char *account)
 
 /* --- accounts --------------------------------------------------------------------------------- */
 
-/* Room for one more of what `items` holds `count` of; doubles at powers of two. */
-static void *grow(void *items, size_t count, size_t size)
-{
-    if (count == 0)
-        return realloc(items, 4 * size);
-    if (count >= 4 && (count & (count - 1)) == 0)
-        return realloc(items, 2 * count * size);
-    return items;
-}
-
 /* Accounts are found by index + 1, since the array moves as it grows. */
 static bool find_account(const struct ledger_book *book, const char *text, size_t *index)
 {
@@ -64,7 +55,7 @@ static bool add_account(struct ledger_book *book, const char *text, enum budget_
                         const struct limit_set *set, size_t *index)
 {
     struct ledger_account *more =
-        grow(book->accounts, book->account_count, sizeof(*book->accounts));
+        array_grow(book->accounts, book->account_count, sizeof(*book->accounts));
     char *copy;
 
     if (!more)
@@ -130,7 +121,7 @@ struct ledger_book *ledger_find(const struct ledger *ledger, const char *tenant)
 
 static bool begin_book(struct ledger *ledger, const struct book_row *row)
 {
-    struct ledger_book *more = grow(ledger->books, ledger->count, sizeof(*ledger->books));
+    struct ledger_book *more = array_grow(ledger->books, ledger->count, sizeof(*ledger->books));
     char windows[BUDGET_WINDOW_COUNT][WINDOW_ID_SIZE];
     struct ledger_book *book;
 
@@ -174,7 +165,7 @@ static bool add_record(struct ledger_book *book, const struct book_row *row,
 
     if (places->count == 0)
         return true;
-    more = grow(book->records, book->record_count, sizeof(*book->records));
+    more = array_grow(book->records, book->record_count, sizeof(*book->records));
     if (!more)
         return false;
     book->records = more;
