@@ -42,18 +42,9 @@ static const char *const reasons[] = {"lost", "stale", "rebound", "abandoned", "
 
 static const struct log_context log_books = {.component = "books"};
 
-struct waiter {
-    TAILQ_ENTRY(waiter) link;
-    book_current_fn *done;
-    void *arg;
-    int64_t until_us;
-};
-TAILQ_HEAD(waiter_list, waiter);
-
 /* A book that is wanted. */
 struct entry {
     TAILQ_ENTRY(entry) link;
-    struct waiter_list waiters;
     bool is_drift;
     int64_t look_us; /* not before */
     int64_t patience_us;
@@ -105,7 +96,6 @@ struct book_rebuild {
     struct limit_cache *cache;
     struct map *by_tenant;
     struct entry_list wanted;
-    struct waiter_list refused; /* for whose book there was no room: told soon */
     struct event *timer;
     bool is_freed;
 
@@ -120,26 +110,12 @@ struct book_rebuild {
 
 static void begin_step(struct book_rebuild *rebuild, enum step step);
 
-/* --- who waits -------------------------------------------------------------------------------- */
+/* --- what is wanted --------------------------------------------------------------------------- */
 
-/* Those whose time is up at until_us. */
-static void tell(struct waiter_list *waiters, bool is_current, int64_t until_us)
-{
-    struct waiter *waiter;
-
-    while ((waiter = TAILQ_FIRST(waiters)) != NULL && waiter->until_us <= until_us) {
-        TAILQ_REMOVE(waiters, waiter, link);
-        waiter->done(is_current, waiter->arg);
-        free(waiter);
-    }
-}
-
-/* What is wanted meanwhile by those who are told is a new entry. */
-static void finish(struct book_rebuild *rebuild, struct entry *entry, bool is_current)
+static void finish(struct book_rebuild *rebuild, struct entry *entry)
 {
     TAILQ_REMOVE(&rebuild->wanted, entry, link);
     map_remove(rebuild->by_tenant, entry->tenant, strlen(entry->tenant));
-    tell(&entry->waiters, is_current, INT64_MAX);
     free(entry);
 }
 
@@ -308,7 +284,7 @@ static void end_look(struct book_rebuild *rebuild)
 {
     for (size_t i = 0; i < rebuild->slot_count; i++)
         if (rebuild->slots[i].state == SLOT_CURRENT)
-            finish(rebuild, rebuild->slots[i].entry, true);
+            finish(rebuild, rebuild->slots[i].entry);
     if (count_in(rebuild, SLOT_BUILD) > 0)
         begin_step(rebuild, STEP_RAISE);
     else
@@ -508,7 +484,7 @@ static void end_build(struct book_rebuild *rebuild)
         if (slot->state != SLOT_PUBLISHED)
             continue;
         metric_add(&rebuilds, METRIC_LABELS(slot->reason), 1);
-        finish(rebuild, slot->entry, true);
+        finish(rebuild, slot->entry);
     }
     end_pass(rebuild, 0);
 }
@@ -596,19 +572,12 @@ static void begin_step(struct book_rebuild *rebuild, enum step step)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct book_rebuild *rebuild = arg;
-    int64_t now_us = clock_monotonic_us();
-    struct entry *entry;
 
     (void)fd, (void)what;
-    TAILQ_FOREACH(entry, &rebuild->wanted, link)
-    tell(&entry->waiters, false, now_us);
-    tell(&rebuild->refused, false, INT64_MAX);
-    if (rebuild->step == STEP_IDLE && !TAILQ_EMPTY(&rebuild->wanted)) {
-        rebuild->started_us = now_us;
-        begin_step(rebuild, STEP_POLL);
-    }
-    if (!TAILQ_EMPTY(&rebuild->wanted) && !event_pending(rebuild->timer, EV_TIMEOUT, NULL))
-        later(rebuild, AWAY_MS); /* for those who wait too long */
+    if (rebuild->step != STEP_IDLE || TAILQ_EMPTY(&rebuild->wanted))
+        return;
+    rebuild->started_us = clock_monotonic_us();
+    begin_step(rebuild, STEP_POLL);
 }
 
 /* --- what others call ------------------------------------------------------------------------- */
@@ -624,7 +593,6 @@ struct book_rebuild *book_rebuild_new(struct event_base *base, struct pg *pg, st
     rebuild->redis = redis;
     rebuild->cache = cache;
     TAILQ_INIT(&rebuild->wanted);
-    TAILQ_INIT(&rebuild->refused);
     rebuild->by_tenant = map_new(BOOK_WANTED_MAX);
     rebuild->timer = event_new(base, -1, 0, on_timer, rebuild);
     if (rebuild->by_tenant && rebuild->timer)
@@ -646,8 +614,7 @@ void book_rebuild_free(struct book_rebuild *rebuild)
     if (rebuild->timer)
         event_free(rebuild->timer);
     while ((entry = TAILQ_FIRST(&rebuild->wanted)) != NULL)
-        finish(rebuild, entry, false);
-    tell(&rebuild->refused, false, INT64_MAX);
+        finish(rebuild, entry);
     if (rebuild->outstanding == 0)
         release(rebuild);
 }
@@ -661,7 +628,6 @@ static struct entry *add_entry(struct book_rebuild *rebuild, const char *tenant,
     memcpy(entry->tenant, tenant, len + 1);
     snprintf(entry->seen, sizeof(entry->seen), "%s", generation);
     entry->patience_us = PATIENCE_MS * US_PER_MS;
-    TAILQ_INIT(&entry->waiters);
     if (!map_put(rebuild->by_tenant, tenant, len, entry)) {
         free(entry);
         return NULL;
@@ -672,56 +638,15 @@ static struct entry *add_entry(struct book_rebuild *rebuild, const char *tenant,
     return entry;
 }
 
-static struct entry *find_or_add(struct book_rebuild *rebuild, const char *tenant,
-                                 const char *generation)
-{
-    struct entry *entry = map_get(rebuild->by_tenant, tenant, strlen(tenant));
-
-    return entry ? entry : add_entry(rebuild, tenant, generation);
-}
-
 void book_rebuild_want(struct book_rebuild *rebuild, const char *tenant, const char *generation,
                        enum book_reason reason)
 {
-    struct entry *entry = find_or_add(rebuild, tenant, generation);
+    struct entry *entry = map_get(rebuild->by_tenant, tenant, strlen(tenant));
 
+    if (!entry)
+        entry = add_entry(rebuild, tenant, generation);
     if (entry && reason == BOOK_DRIFT)
         entry->is_drift = true;
-}
-
-void book_rebuild_await(struct book_rebuild *rebuild, const char *tenant, const char *generation,
-                        book_current_fn *done, void *arg)
-{
-    struct entry *entry = find_or_add(rebuild, tenant, generation);
-    struct waiter *waiter = xcalloc(1, sizeof(*waiter));
-
-    *waiter = (struct waiter){
-        .done = done, .arg = arg, .until_us = clock_monotonic_us() + BOOK_WAIT_MS * US_PER_MS};
-    TAILQ_INSERT_TAIL(entry ? &entry->waiters : &rebuild->refused, waiter, link);
-    if (!entry)
-        later(rebuild, 0);
-}
-
-static void forget(struct waiter_list *waiters, const void *arg)
-{
-    struct waiter *waiter, *next;
-
-    for (waiter = TAILQ_FIRST(waiters); waiter; waiter = next) {
-        next = TAILQ_NEXT(waiter, link);
-        if (waiter->arg != arg)
-            continue;
-        TAILQ_REMOVE(waiters, waiter, link);
-        free(waiter);
-    }
-}
-
-void book_rebuild_cancel(struct book_rebuild *rebuild, const void *arg)
-{
-    struct entry *entry;
-
-    TAILQ_FOREACH(entry, &rebuild->wanted, link)
-    forget(&entry->waiters, arg);
-    forget(&rebuild->refused, arg);
 }
 
 size_t book_rebuild_outstanding(const struct book_rebuild *rebuild)

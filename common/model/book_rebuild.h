@@ -34,13 +34,12 @@ struct redis;
 
 enum {
     BOOK_WANTED_MAX = 1000000, /* tenants whose book is wanted and not current */
-    BOOK_WAIT_MS = 2000,       /* after which somebody who waits is told false */
 };
 
 /* All are borrowed: pg and redis may serve others too. */
 struct book_rebuild *book_rebuild_new(struct event_base *base, struct pg *pg, struct redis *redis,
                                       struct limit_cache *cache) MUST_CHECK;
-/* Before what it borrows.  Whoever waits is told false, from inside. */
+/* Before what it borrows. */
 void book_rebuild_free(struct book_rebuild *rebuild);
 
 /* Why; only for the metric nightshift_budget_rebuilds_total{reason} and the log. */
@@ -55,15 +54,6 @@ enum book_reason {
  * as given to admission_ask).  Looks first whether it is current by now.  Cheap to repeat. */
 void book_rebuild_want(struct book_rebuild *rebuild, const char *tenant, const char *generation,
                        enum book_reason reason);
-
-/* The same, and done is called, once, never from inside: true when the book is current and the
- * limit cache knows its generation, so that asking again makes sense; false after BOOK_WAIT_MS, or
- * when out of memory. */
-typedef void book_current_fn(bool is_current, void *arg);
-void book_rebuild_await(struct book_rebuild *rebuild, const char *tenant, const char *generation,
-                        book_current_fn *done, void *arg);
-/* No done that was given with this arg will be called. */
-void book_rebuild_cancel(struct book_rebuild *rebuild, const void *arg);
 
 /* Tenants whose book is wanted and not known to be current. */
 size_t book_rebuild_outstanding(const struct book_rebuild *rebuild);

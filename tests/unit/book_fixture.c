@@ -12,6 +12,8 @@
 #include "common/model/book_store.h"
 #include "tests/unit/redis_fixture.h"
 
+enum { REBUILD_MS = 2000 };
+
 #define ONE_DOLLAR_A_DAY "{\"budget_usd\": {\"day\": \"1.000000000\"}}"
 
 struct redis_fixture *fixture_redis;
@@ -260,28 +262,33 @@ void process_settle(struct process *process, const struct call *call, int64_t co
 
 /* --- books ------------------------------------------------------------------------------------ */
 
-static void on_current(bool is_current, void *arg)
+void process_begin_rebuild(struct process *process)
 {
-    struct current *current = arg;
-
-    current->is_told = true;
-    current->is_current = is_current;
+    book_rebuild_want(process->books, "acme",
+                      limit_cache_tenant(process->cache, "acme")->generation, BOOK_STALE);
 }
 
-void process_begin_rebuild(struct process *process, struct current *current)
+void process_await_rebuilt(struct process *process)
 {
-    *current = (struct current){.is_told = false};
-    book_rebuild_await(process->books, "acme",
-                       limit_cache_tenant(process->cache, "acme")->generation, on_current, current);
+    int64_t until_us = clock_monotonic_us() + REBUILD_MS * US_PER_MS;
+
+    while (book_rebuild_outstanding(process->books) > 0) {
+        assert_true(clock_monotonic_us() < until_us);
+        turn_loop_ms(2);
+    }
+}
+
+void process_await_current(struct process *process)
+{
+    process_await_rebuilt(process);
+    assert_string_equal(book_field("gen").text,
+                        limit_cache_tenant(process->cache, "acme")->generation);
 }
 
 void process_rebuild(struct process *process)
 {
-    struct current current;
-
-    process_begin_rebuild(process, &current);
-    await_flag(&current.is_told);
-    assert_true(current.is_current);
+    process_begin_rebuild(process);
+    process_await_current(process);
 }
 
 void process_rebuild_lost(struct process *process)

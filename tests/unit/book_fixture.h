@@ -109,13 +109,11 @@ void process_await_settled(struct process *process);
 
 /* --- books ------------------------------------------------------------------------------------ */
 
-struct current {
-    bool is_told;
-    bool is_current;
-};
-
-/* Has acme's book made anew; current is told the end. */
-void process_begin_rebuild(struct process *process, struct current *current);
+/* Has acme's book made anew: begins it, waits until nothing is wanted any more, waits until Redis
+ * has what this process believes; the first and the last. */
+void process_begin_rebuild(struct process *process);
+void process_await_rebuilt(struct process *process);
+void process_await_current(struct process *process);
 void process_rebuild(struct process *process);
 /* After Redis lost everything. */
 void process_rebuild_lost(struct process *process);

@@ -75,19 +75,17 @@ static void test_reserved_flushed_rebuilt_then_sent_is_refused(void **state)
 static void test_intent_under_way_is_waited_for_and_summed(void **state)
 {
     struct call call = running_call(60 * CENT);
-    struct current current;
 
     (void)state;
     assert_int_equal(process_reserve(&one, &call), ADMISSION_GO);
     other_run("BEGIN");
     other_run(INTENT, INTENT_OF(&call));
     flush_redis();
-    process_begin_rebuild(&one, &current);
+    process_begin_rebuild(&one);
     turn_loop_ms(300);
-    assert_false(current.is_told);
+    assert_true(book_rebuild_outstanding(one.books) > 0);
     other_run("COMMIT");
-    await_flag(&current.is_told);
-    assert_true(current.is_current);
+    process_await_current(&one);
     assert_day("0 600000000 0");
     process_settle(&one, &call, 7 * CENT); /* by its name, which the ledger gave back */
     assert_day("70000000 0 0");
@@ -96,22 +94,20 @@ static void test_intent_under_way_is_waited_for_and_summed(void **state)
 static void test_flush_in_the_middle_of_a_rebuild_begins_again(void **state)
 {
     struct call call = running_call(60 * CENT);
-    struct current current;
 
     (void)state;
     assert_int_equal(process_reserve(&one, &call), ADMISSION_GO);
     assert_true(intend(&call));
     flush_redis();
     other_run("BEGIN; LOCK TABLE usage_deltas IN ACCESS EXCLUSIVE MODE"); /* holds up the sums */
-    process_begin_rebuild(&one, &current);
+    process_begin_rebuild(&one);
     for (int tries = 0; strncmp(book_field("gen").text, "building:", 9) != 0; tries++) {
         assert_true(tries < 500);
         turn_loop_ms(2);
     }
     flush_redis();
     other_run("COMMIT");
-    await_flag(&current.is_told);
-    assert_true(current.is_current);
+    process_await_current(&one);
     assert_day("0 600000000 0");
     assert_book_is_ledger("acme");
 }
@@ -119,7 +115,6 @@ static void test_flush_in_the_middle_of_a_rebuild_begins_again(void **state)
 static void test_settlement_between_mark_and_publish_is_kept_and_taken(void **state)
 {
     struct call call = running_call(60 * CENT);
-    struct current current;
 
     (void)state;
     assert_int_equal(process_reserve(&one, &call), ADMISSION_GO);
@@ -127,7 +122,7 @@ static void test_settlement_between_mark_and_publish_is_kept_and_taken(void **st
     flush_redis();
     other_run("BEGIN; LOCK TABLE usage_deltas IN EXCLUSIVE MODE"); /* lets the sums pass, not it */
     other_run("LOCK TABLE usage_days IN ACCESS EXCLUSIVE MODE");
-    process_begin_rebuild(&one, &current);
+    process_begin_rebuild(&one);
     for (int tries = 0; strncmp(book_field("gen").text, "building:", 9) != 0; tries++) {
         assert_true(tries < 500);
         turn_loop_ms(2);
@@ -138,8 +133,7 @@ static void test_settlement_between_mark_and_publish_is_kept_and_taken(void **st
     turn_loop_ms(100);
     assert_int_equal(admission_settles_kept(one.admission), 1);
     other_run("COMMIT");
-    await_flag(&current.is_told);
-    assert_true(current.is_current);
+    process_await_current(&one);
     process_await_settled(&one);
     assert_day("70000000 0 0");
     assert_book_is_ledger("acme");
@@ -184,7 +178,6 @@ static void test_mark_of_a_dead_rebuilder_is_built_over(void **state)
 
 static void test_two_rebuilders_at_once_agree(void **state)
 {
-    struct current first, second;
     struct call call = running_call(60 * CENT);
 
     (void)state;
@@ -193,12 +186,10 @@ static void test_two_rebuilders_at_once_agree(void **state)
     assert_true(intend(&call));
     for (int round = 0; round < 10; round++) {
         flush_redis();
-        process_begin_rebuild(&one, &first);
-        process_begin_rebuild(&two, &second);
-        await_flag(&first.is_told);
-        await_flag(&second.is_told);
-        assert_true(first.is_current);
-        assert_true(second.is_current);
+        process_begin_rebuild(&one);
+        process_begin_rebuild(&two);
+        process_await_rebuilt(&one);
+        process_await_rebuilt(&two);
         assert_book_is_ledger("acme");
     }
     assert_day("0 600000000 0");
