@@ -13,6 +13,7 @@
 #include "producer/reply.h"
 
 #define TOKENS_MAX INT64_C(1000000000)
+#define COST_MAX "9000000" /* MONEY_MAX_NANO */
 
 struct resolve_wait {
     struct request_context *context;
@@ -83,9 +84,17 @@ static void on_resolved(const struct admin_reply *reply, void *arg)
     struct resolved_call call;
     struct buf body;
 
-    if (!admin_refused(context, reply->outcome, "no call has this id",
-                       "the call is not unknown: it is under way, or booked already")) {
-        resolved_call_read(reply, &call);
+    if (admin_refused(context, reply->outcome, "no call has this id",
+                      "the call is not unknown: it is under way, or booked already")) {
+        free(wait);
+        return;
+    }
+    resolved_call_read(reply, &call);
+    if (call.is_too_dear) {
+        reply_error(context->http, "invalid_value", "usage",
+                    "usage: at the prices of this call that is more than the " COST_MAX
+                    " US dollars a call may cost; check the counts, or state cost_usd");
+    } else {
         tell_redis(wait, &call);
         buf_init(&body, ADMIN_ANSWER_MAX);
         buf_putc(&body, '{');
@@ -138,7 +147,8 @@ static bool read_resolution(const json_t *body, struct call_resolution *out, str
         money_parse(json_string_value(cost), json_string_length(cost), &out->cost_nano))
         return true;
     return err_input(err, "invalid_value", "cost_usd",
-                     "cost_usd: expected a decimal string of US dollars with up to nine places");
+                     "cost_usd: expected US dollars as a decimal string like \"12.50\", at most "
+                     "nine places and at most " COST_MAX "; state what the provider billed");
 }
 
 void call_resolve_handle(struct request_context *context)

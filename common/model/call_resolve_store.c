@@ -2,29 +2,34 @@
 /* The SQL that books a call of unknown outcome as an admin found it. */
 #include "common/model/call_resolve_store.h"
 
-/* A worker that settles the same call late waits for the lock and then finds it booked (or we do).
+#include "common/base/money.h"
+
+/* Counted in numeric, so that no usage and price overflow before they are compared.
+ *
+ * A worker that settles the same call late waits for the lock and then finds it booked (or we do).
  * Usage follows by the trigger on the ledger.  The cost is rounded up once, as money_cost() does.
  */
 PG_STATEMENT(call_resolve_statement,
     "WITH found AS MATERIALIZED ("
-    "    SELECT * FROM calls WHERE job = $1::uuid AND call = $2::int4 FOR NO KEY UPDATE"
+    "    SELECT *, coalesce($3::int8::numeric,"
+    "            ceil((($4::int8 - $5::int8)::numeric * input_nano_per_mtok"
+    "                  + $5::int8::numeric * cached_nano_per_mtok"
+    "                  + $6::int8::numeric * output_nano_per_mtok) / 1000000)) AS told_nano"
+    "    FROM calls WHERE job = $1::uuid AND call = $2::int4 FOR NO KEY UPDATE"
     "), resolved AS ("
     "    UPDATE calls c"
     "    SET state = 'settled',"
-    "        cost_nano = coalesce($3::int8,"
-    "            ceil((($4::int8 - $5::int8)::numeric * f.input_nano_per_mtok"
-    "                  + $5::int8::numeric * f.cached_nano_per_mtok"
-    "                  + $6::int8::numeric * f.output_nano_per_mtok) / 1000000)::int8),"
+    "        cost_nano = f.told_nano::int8,"
     "        input_tokens = coalesce($4::int8, c.input_tokens),"
     "        cached_input_tokens = coalesce($5::int8, c.cached_input_tokens),"
     "        output_tokens = coalesce($6::int8, c.output_tokens),"
     "        is_usage_estimated = false"
     "    FROM found f"
     "    WHERE c.job = $1::uuid AND c.call = $2::int4"
-    "      AND f.state = 'unknown'"
+    "      AND f.state = 'unknown' AND f.told_nano <= $8::int8"
     "    RETURNING c.*"
     ")"
-    "SELECT r.job IS NOT NULL, f.tenant, f.provider, f.model, f.run, r.cost_nano, f.reserved_nano,"
+    "SELECT f.state = 'unknown', f.tenant, f.provider, f.model, f.run, r.cost_nano, f.reserved_nano,"
     "       r.input_tokens, r.cached_input_tokens, r.output_tokens, f.started_at,"
     "       CASE WHEN r.job IS NOT NULL THEN"
     "           audit_append($7::text, 'call.resolve',"
@@ -36,7 +41,8 @@ PG_STATEMENT(call_resolve_statement,
     "                   'after', json_build_object('state', r.state, 'cost_nano', r.cost_nano,"
     "                       'input_tokens', r.input_tokens,"
     "                       'output_tokens', r.output_tokens))::text)"
-    "       END "
+    "       END,"
+    "       r.job IS NULL "
     "FROM found f "
     "LEFT JOIN resolved r ON true");
 
@@ -52,6 +58,7 @@ bool call_resolve(struct pg *pg, struct id job, int call, const struct call_reso
         is_cost ? pg_null(PG_INT8) : pg_int8(resolution->cached_input_tokens),
         is_cost ? pg_null(PG_INT8) : pg_int8(resolution->output_tokens),
         pg_text(actor),
+        pg_int8(MONEY_MAX_NANO),
     };
 
     return admin_query(pg, &call_resolve_statement, values, sizeof(values) / sizeof(values[0]),
@@ -76,5 +83,6 @@ void resolved_call_read(const struct admin_reply *reply, struct resolved_call *o
         .cached_input_tokens = int_or_minus(reply, 8),
         .output_tokens = int_or_minus(reply, 9),
         .started_us = pg_get_time(reply->rows, 0, 10),
+        .is_too_dear = pg_get_bool(reply->rows, 0, 12),
     };
 }

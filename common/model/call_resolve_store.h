@@ -26,6 +26,7 @@ struct resolved_call {
     int64_t cost_nano, reserved_nano;
     int64_t input_tokens, cached_input_tokens, output_tokens; /* -1: not known */
     int64_t started_us;
+    bool is_too_dear; /* what was found is over MONEY_MAX_NANO: nothing was done */
 };
 void resolved_call_read(const struct admin_reply *reply, struct resolved_call *out);
 

@@ -216,6 +216,28 @@ def test_a_budget_in_shadow_counts_and_stops_nothing(stack):
     assert metric(stack, "nightshift_budget_drift_nano_total") == drift
 
 
+def refuse_costs_out_of_range(stack, admin, call, job):
+    """Told by field, rule and what to do; the call stays unknown."""
+    for body, field in (({"cost_usd": "9000000.000000001"}, "cost_usd"), ({"cost_usd": "9" * 30}, "cost_usd"),
+                        ({"cost_usd": 1}, "cost_usd"), ({"cost_usd": "-1"}, "cost_usd")):
+        answer = admin.client.post(f"/admin/v1/calls/{call}/resolve", json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_value", field), answer.text
+        assert "at most 9000000" in error["message"] and "billed" in error["message"]
+    # As dear as a price may be: counted, it is more than an int8 holds.
+    where = "WHERE job = %s AND state = 'unknown'"
+    old = stack.sql.value(f"SELECT output_nano_per_mtok FROM calls {where}", job[4:])
+    for price in (10**13, 9 * 10**15):
+        stack.sql.rows(f"UPDATE calls SET output_nano_per_mtok = %s {where}", price, job[4:])
+        answer = admin.client.post(f"/admin/v1/calls/{call}/resolve",
+                                   json={"usage": {"input_tokens": 0, "output_tokens": 10**9}})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_value", "usage"), answer.text
+        assert "9000000" in error["message"] and "check the counts" in error["message"]
+    stack.sql.rows(f"UPDATE calls SET output_nano_per_mtok = %s {where}", old, job[4:])
+    assert [row["state"] for row in stack.sql.calls(job)] == ["unknown"]
+
+
 def test_unknown_call_is_resolved_and_the_money_is_free_again(stack):
     spender = Spender(stack)
     request = {**chat(tokens=10, after=3, hold=spender.name, model="single"), "max_tokens": 10}
@@ -235,6 +257,7 @@ def test_unknown_call_is_resolved_and_the_money_is_free_again(stack):
     admin = stack.admin()
     assert admin.client.post(f"/admin/v1/calls/{call}/resolve", json={}).status_code == 400
     assert admin.client.post(f"/admin/v1/calls/{call}9/resolve", json={"cost_usd": "1"}).status_code == 404
+    refuse_costs_out_of_range(stack, admin, call, job)
     usage = {"input_tokens": 10, "output_tokens": 3}
     found = admin.post_json(f"/admin/v1/calls/{call}/resolve", {"usage": usage})
     assert found["state"] == "settled" and nano(found["cost_usd"]) == cost_nano(10, 3)

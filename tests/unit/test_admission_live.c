@@ -3,6 +3,9 @@
  * here (the rows of the table of failures each have a test of their own). */
 #include "tests/unit/admission_fixture.h"
 
+#include "common/base/buf.h"
+#include "common/io/metrics.h"
+
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/listener.h>
@@ -90,6 +93,43 @@ static void test_a_call_that_nobody_knows_of_keeps_its_whole_reservation(void **
     assert_int_equal(world->answer.wait_us, 3600 * US_PER_S); /* nothing out that may free it */
     world_settle(world, 1, ADMISSION_SETTLED, 20, -1, ADMISSION_HOLDS_MONEY); /* resolved */
     assert_string_equal(world_account(world, DAY), "20 0 0");
+    world_free(world);
+}
+
+static long overruns_counted(void)
+{
+    static const char name[] = "\nnightshift_reservation_overruns_total ";
+    struct buf text;
+    const char *at;
+    long count;
+
+    buf_init(&text, 1024 * 1024);
+    assert_true(metrics_render(&text));
+    at = strstr(text.data, name);
+    count = at ? strtol(at + sizeof(name) - 1, NULL, 10) : 0;
+    buf_release(&text);
+    return count;
+}
+
+static void test_a_cost_over_the_reservation_is_counted_also_when_it_is_resolved(void **state)
+{
+    struct world *world = world_new();
+    long before = overruns_counted();
+    (void)state;
+
+    world_open_book(world);
+    assert_int_equal(world_ask_money(world, 1, 600, 10000), ADMISSION_GO);
+    world_settle(world, 1, ADMISSION_SETTLED, 700, -1, ADMISSION_HOLDS_MONEY);
+    wait_until(world, overruns_counted() == before + 1);
+    assert_int_equal(world_ask_money(world, 2, 600, 10000), ADMISSION_GO);
+    world_settle(world, 2, ADMISSION_UNKNOWN, 0, -1, ADMISSION_HOLDS_MONEY);
+    world_settle(world, 2, ADMISSION_SETTLED, 600, -1, ADMISSION_HOLDS_MONEY);
+    assert_int_equal(overruns_counted(), before + 1);
+    assert_int_equal(world_ask_money(world, 3, 600, 10000), ADMISSION_GO);
+    world_settle(world, 3, ADMISSION_UNKNOWN, 0, -1, ADMISSION_HOLDS_MONEY);
+    world_settle(world, 3, ADMISSION_SETTLED, 601, -1, ADMISSION_HOLDS_MONEY);
+    wait_until(world, overruns_counted() == before + 2);
+    assert_string_equal(world_account(world, DAY), "1901 0 0");
     world_free(world);
 }
 
@@ -687,6 +727,14 @@ static void test_every_error_of_redis_is_away_and_never_go(void **state)
     world_free(world);
 }
 
+static int start(void **state)
+{
+    struct err err;
+
+    assert_true(metrics_setup(&err));
+    return world_start_server(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -694,6 +742,7 @@ int main(void)
         cmocka_unit_test(test_money_is_reserved_before_and_settled_after_by_name),
         cmocka_unit_test(test_release_after_settle_changes_nothing),
         cmocka_unit_test(test_a_call_that_nobody_knows_of_keeps_its_whole_reservation),
+        cmocka_unit_test(test_a_cost_over_the_reservation_is_counted_also_when_it_is_resolved),
         cmocka_unit_test(test_every_account_is_checked_before_any_is_written),
         cmocka_unit_test(test_the_window_is_in_the_name_and_an_old_call_settles_in_its_own),
         cmocka_unit_test(test_money_is_exact_up_to_nine_million_dollars),
@@ -717,5 +766,5 @@ int main(void)
         cmocka_unit_test(test_every_error_of_redis_is_away_and_never_go),
     };
 
-    return cmocka_run_group_tests(tests, world_start_server, world_stop_server);
+    return cmocka_run_group_tests(tests, start, world_stop_server);
 }
