@@ -198,6 +198,8 @@ void http_reply(struct http_request *request, int status, const char *content_ty
         assert(request->answer == HTTP_ANSWER_NONE);
         announce_head(request);
         request->answer = HTTP_ANSWER_WHOLE;
+        if (status == 411) /* what follows may be the body that has no length: no request */
+            request->conn->keep_alive = false;
         decide_keep_alive(request);
         write_answer_head(request, status, content_type, is_bodyless(status) ? -1 : (int64_t)len);
         if (len > 0 && !request->is_head && !is_bodyless(status))

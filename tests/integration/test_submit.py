@@ -219,8 +219,9 @@ def test_a_post_without_a_length_is_411(api):
     with socket.create_connection((address.hostname, address.port), timeout=10) as peer:
         peer.sendall(f"POST /v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n"
                      "content-type: application/json\r\n\r\n".encode())
-        answer = peer.recv(65536).decode()
+        answer = b"".join(iter(lambda: peer.recv(65536), b"")).decode()  # until the server closes
     assert answer.startswith("HTTP/1.1 411") and "length_required" in answer, answer
+    assert "connection: close" in answer.lower()
 
 
 def test_other_methods_are_405_with_allow(api):
