@@ -66,7 +66,9 @@ bool tenant_id_is_valid(const char *id)
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t len = strlen(id);
 
-    return len >= 1 && len <= TENANT_ID_MAX && strspn(id, allowed) == len;
+    /* "." and ".." stand for other places in a path: clients would never ask for them. */
+    return len >= 1 && len <= TENANT_ID_MAX && strspn(id, allowed) == len && strcmp(id, ".") != 0 &&
+           strcmp(id, "..") != 0;
 }
 
 void tenant_read(const struct admin_reply *reply, int row, struct tenant *out)

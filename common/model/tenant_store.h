@@ -19,7 +19,7 @@ struct tenant {
     int64_t created_at_us;
 };
 
-/* 1 to 64 of [A-Za-z0-9._-]. */
+/* 1 to 64 of [A-Za-z0-9._-], but "." and "..". */
 bool tenant_id_is_valid(const char *id) MUST_CHECK;
 
 /* Row number `row` of a reply; the strings live as long as the reply. */

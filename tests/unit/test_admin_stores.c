@@ -216,6 +216,9 @@ static void test_tenant_ids_have_a_rule(void **state)
     assert_true(tenant_id_is_valid("Az09._-"));
     assert_false(tenant_id_is_valid(""));
     assert_false(tenant_id_is_valid("a/b"));
+    assert_false(tenant_id_is_valid("."));
+    assert_false(tenant_id_is_valid(".."));
+    assert_true(tenant_id_is_valid("..."));
     assert_false(tenant_id_is_valid("a b"));
     assert_false(tenant_id_is_valid("\xc3\xa4"));
 }
