@@ -240,8 +240,10 @@ static void on_put(const struct admin_reply *reply, void *arg)
         put_read(putting);
         return;
     }
-    if (!admin_refused(context, reply->outcome, missing_of(putting->owner),
-                       "others replace these limits at the same time")) {
+    if (reply->outcome == ADMIN_CONFLICT) {
+        reply_error_retry(context->http, "conflict", NULL, 1,
+                          "Others replace these limits at the same time: try again");
+    } else if (!admin_refused(context, reply->outcome, missing_of(putting->owner), "")) {
         wake_all(context->producer, putting->owner, context->params[0]);
         reply_limits(context, putting->limits);
     }

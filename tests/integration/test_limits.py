@@ -84,6 +84,28 @@ def test_what_was_put_is_read_again_and_replaced_whole(admin, tenant):
     assert replaced["time_zone"] is None and replaced["users"] == {}
 
 
+def test_who_loses_against_others_is_told_to_try_again(stack, admin, tenant):
+    """Many replace one document at a time: each is stored whole, or refused for the moment."""
+    path = f"/admin/v1/tenants/{tenant.tenant}/limits"
+    answers = []
+
+    def replace(number):
+        client = stack.admin(producer=number % 2).client
+        answers.append(client.put(path, json={"max_queued": number}))
+
+    threads = [threading.Thread(target=replace, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stored = [answer.json()["max_queued"] for answer in answers if answer.status_code == 200]
+    assert admin.get_json(path)["max_queued"] in stored
+    for answer in answers:
+        if answer.status_code != 200:
+            assert error_of(answer, 409, "conflict")["type"] == "invalid_request_error"
+            assert answer.headers["x-should-retry"] == "true" and answer.headers["retry-after"] == "1"
+
+
 def test_a_key_has_limits_of_its_own(admin, tenant):
     (key,) = admin.get_json(f"/admin/v1/tenants/{tenant.tenant}/keys")["data"]
     path = f"/admin/v1/keys/{key['id']}/limits"
