@@ -27,6 +27,7 @@
 #include "worker/heartbeat.h"
 #include "worker/intake.h"
 #include "worker/provider_gates.h"
+#include "worker/run.h"
 #include "worker/worker.h"
 
 #include <event2/event.h>
@@ -281,6 +282,8 @@ static bool start(struct daemon *daemon, struct err *err)
     slots_init(&worker->slots, (int)worker->options->slots);
     store_declare_metrics();
     worker->settings = settings_load(daemon_config(daemon), err);
+    if (worker->settings)
+        run_declare_metrics(worker->settings);
     if (!worker->settings || !start_database(worker, common->database_url, err) ||
         !start_redis(worker, common->redis_url, err) || !start_http(worker, err) ||
         !start_gates(worker, common, err) || !start_webhooks(worker, err) ||
@@ -312,6 +315,7 @@ static void reload(struct daemon *daemon, const struct config *config, const voi
     }
     settings_unref(worker->settings);
     worker->settings = settings;
+    run_declare_metrics(settings);
 }
 
 /* In the order in which nothing is used after it is gone. */

@@ -6,7 +6,12 @@
 #include "common/model/claim_store.h"
 
 struct run;
+struct settings;
 struct worker;
+
+/* Retries and fallbacks are shown with their zero before the first of them; again after a reload.
+ */
+void run_declare_metrics(const struct settings *settings);
 
 /* Begins a run; claimed is the run's from now on, unless NULL is returned (out of memory).  Never
  * ends the run from inside.  A run ends in exactly one worker_run_ended(): when its end or requeue

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/io/metrics.h"
+#include "common/model/settings.h"
 #include "worker/book.h"
 #include "worker/provider_gates.h"
 #include "worker/run_internal.h"
@@ -31,6 +32,20 @@ static const struct metric fallbacks_total = {
     .help = "Calls to a later target of a route after an earlier one failed.",
     .labels = {"route"},
 };
+
+void run_declare_metrics(const struct settings *settings)
+{
+    static const enum error_type reasons[] = {ERROR_RATE_LIMITED, ERROR_OVERLOADED, ERROR_TIMEOUT,
+                                              ERROR_NETWORK, ERROR_PROTOCOL};
+    const struct route *routes;
+    size_t count = settings_routes(settings, &routes);
+
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        metric_declare(&retries_total, METRIC_LABELS(error_type_name(reasons[i])));
+    for (size_t i = 0; i < count; i++)
+        if (routes[i].target_count > 1)
+            metric_declare(&fallbacks_total, METRIC_LABELS(routes[i].name));
+}
 
 /* --- intent ----------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from testenv.api import chat
+from testenv.stack import Stack
 
 NAMES = {
     "nightshift_jobs_submitted_total": {"priority"}, "nightshift_jobs_ended_total": {"priority", "state"},
@@ -43,6 +44,16 @@ def test_every_name_of_the_contract_is_there_with_its_labels(pages):
         for found in re.findall(rf"^{name}(?:_bucket|_sum|_count)?{{(.*)}} ", text, re.M):
             got = set(re.findall(r'(\w+)="', found)) - {"le"}
             assert got == labels, (name, got)
+
+
+def test_one_plain_job_shows_every_name():
+    """What did not happen yet is a zero, not a hole: alerts and dashboards cannot tell a hole from a mistake."""
+    with Stack(broker="embedded") as stack:
+        assert stack.api().run(chat(tokens=3))["state"] == "succeeded"
+        text = "\n".join(httpx.get(url, trust_env=False, timeout=10).text
+                         for url in stack.environment["METRICS_URLS"].split(","))
+    assert not [name for name in NAMES if not re.search(rf"^# TYPE {name} ", text, re.M)]
+    assert re.search(r'^nightshift_fallbacks_total{route="fast"} 0$', text, re.M)
 
 
 def test_no_tenant_job_or_text_is_a_label(pages):
