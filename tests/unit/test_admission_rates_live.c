@@ -122,6 +122,60 @@ static void test_concurrency_is_a_lease_that_ends_with_the_call_or_by_itself(voi
     world_free(world);
 }
 
+static int64_t leases_last_s(struct world *world)
+{
+    return strtoll(world_command(world, "TTL {t:acme}:c:tenant"), NULL, 10);
+}
+
+static void ask_for(struct world *world, struct under *under, int job, int lease_s)
+{
+    under->request.job = job_of(job);
+    under->request.lease_s = lease_s;
+    assert_int_equal(world_ask(world, under), ADMISSION_GO);
+}
+
+/* Their time to live is not set with each of them: the state of the rates knows until when it is
+ * long enough. */
+static void test_the_key_of_leases_outlives_each_of_them_and_ends(void **state)
+{
+    enum { HOUR = 3600 };
+    static const char grow_old[] = "PEXPIRE {t:acme}:c:tenant 3000000";
+    struct world *world = world_new();
+    struct under under;
+    (void)state;
+
+    under_init(&under, 1);
+    under.tenant.max_concurrency = 100;
+    under.tenant.tokens_per_minute = 1000000;
+    ask_for(world, &under, 1, HOUR);
+    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
+    world_command(world, grow_old);
+    world_command(world, "SETRANGE {t:acme}:l:tenant 136 00000000"); /* a time long ago */
+    ask_for(world, &under, 2, HOUR);
+    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
+    world_command(world, grow_old); /* and a state as it was written before it knew */
+    world_command(world,
+                  "EVAL redis.call('SET',KEYS[1],string.sub(redis.call('GET',KEYS[1]),1,136))"
+                  " 1 {t:acme}:l:tenant");
+    ask_for(world, &under, 3, HOUR);
+    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
+    world_settle(world, 1, ADMISSION_SETTLED, 0, 10, world->answer.holds);
+    world_settle(world, 2, ADMISSION_SETTLED, 0, 10, world->answer.holds);
+    world_settle(world, 3, ADMISSION_SETTLED, 0, 10, world->answer.holds);
+    assert_int_equal(leases_last_s(world), -2); /* there is none */
+    ask_for(world, &under, 4, 1);               /* the state still knows of the key that went */
+    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
+    ask_for(world, &under, 5, 5 * HOUR);
+    ask_for(world, &under, 6, 1);
+    assert_in_range(leases_last_s(world), 5 * HOUR - 60, 5 * HOUR + 1);
+    world_command(world, grow_old);
+    under.tenant.tokens_per_minute = -1;
+    world_command(world, "DEL {t:acme}:l:tenant"); /* no rates, no state */
+    ask_for(world, &under, 7, HOUR);
+    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
+    world_free(world);
+}
+
 static void test_a_limit_of_nothing_waits(void **state)
 {
     struct world *world = world_new();
@@ -357,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_large_requests_do_not_pass_the_limit_of_a_minute_together),
         cmocka_unit_test(test_more_tokens_than_estimated_are_taken_afterwards),
         cmocka_unit_test(test_concurrency_is_a_lease_that_ends_with_the_call_or_by_itself),
+        cmocka_unit_test(test_the_key_of_leases_outlives_each_of_them_and_ends),
         cmocka_unit_test(test_a_limit_of_nothing_waits),
         cmocka_unit_test(test_a_shadow_counts_and_refuses_nobody),
         cmocka_unit_test(test_a_budget_in_shadow_never_waits_for_its_book),

@@ -15,7 +15,7 @@
 local prefix, name, numbers = KEYS[1], ARGV[1], ARGV[4]
 local lease_ms, tokens, is_enforced, scopes = read('<i8i8i8i8', numbers)
 local book_key, record_key = prefix .. 'book', prefix .. 'n:' .. name
-local NEVER, FOREVER = 2 ^ 53, MINUTE
+local NEVER, FOREVER, KEEP_MS = 2 ^ 53, MINUTE, 10800000
 local REQUESTS, TOKENS, LEASES, MONEY, CLOSED = 0, 1, 2, 3, 4
 local shadows, worst, refusal = {}, -1, nil
 
@@ -32,13 +32,10 @@ end
 -- The money: gen, ver, live and the record of this name stand before the accounts.
 local accounts_at = 5 + scopes
 local amount, book, has_money = tonumber(ARGV[3]), nil, ARGV[2] ~= ''
-local ask = nil
+local record_field = 'r:' .. name
 if has_money then
-    ask = {'HMGET', book_key, 'gen', 'ver', 'live', 'r:' .. name}
-    for at = accounts_at, #ARGV - 1 do
-        ask[7 + at - accounts_at] = ARGV[at]
-    end
-    book = call(unpack(ask))
+    book = call('HMGET', book_key, 'gen', 'ver', 'live', record_field,
+                unpack(ARGV, accounts_at, #ARGV - 1))
     if book[1] ~= ARGV[2] then
         if is_enforced == 1 then
             return {3, book[1] or ''}
@@ -50,7 +47,7 @@ end
 local fields = nil
 if has_money and not book[4] then
     fields = {'HSET', book_key, 'ver', format('%d', book[2] + 1), 'live',
-              format('%d', book[3] + 1), ask[6],
+              format('%d', book[3] + 1), record_field,
               'R ' .. ARGV[3] .. ' ' .. format('%d', now) .. ' ' .. ARGV[#ARGV]}
     for index = 0, #ARGV - 1 - accounts_at do
         local value = book[5 + index]
@@ -76,18 +73,22 @@ if has_money and not book[4] then
     end
 end
 
--- The rates.  The record of this name, the provider's closed sign and all states come at once.
-local has_rates, taken, states = scopes > 0, nil, {}
+-- The rates.  The record of this name, all states and the provider's closed sign come at once.
+local has_rates, taken, states, renewals = scopes > 0, nil, {}, {}
 if has_rates then
-    local ask = {'MGET', record_key, prefix .. 'closed'}
+    local ask = {'MGET', record_key}
     for index = 0, scopes - 1 do
         local shadow = read('<i8', numbers, 33 + 32 * index)
-        ask[4 + index] = prefix .. (shadow == 1 and 'x:' or 'l:') .. ARGV[5 + index]
+        ask[3 + index] = prefix .. (shadow == 1 and 'x:' or 'l:') .. ARGV[5 + index]
+    end
+    if string.byte(prefix, 2) == 112 then -- {p:
+        ask[3 + scopes] = prefix .. 'closed'
     end
     local got = call(unpack(ask))
     if not got[1] then
-        if got[2] and tonumber(got[2]) > now then
-            refuse(false, tonumber(got[2]) - now, 0, CLOSED, 0, 0, 0)
+        local closed = tonumber(got[2 + scopes] or 0)
+        if closed > now then
+            refuse(false, closed - now, 0, CLOSED, 0, 0, 0)
         end
         taken = {now, tokens}
         for index = 0, scopes - 1 do
@@ -95,9 +96,9 @@ if has_rates then
                 read('<i8i8i8i8', numbers, 33 + 32 * index)
             local is_shadow = shadow == 1
             local ok, request_us, tokens_us = true, 0, 0
-            local state, lease_key = nil, ''
+            local state, lease_key, renewal = nil, '', false
             if requests >= 0 or per_minute >= 0 then
-                state = state_read(got[3 + index])
+                state = state_read(got[2 + index], now)
             end
             if requests == 0 then
                 ok = refuse(is_shadow, FOREVER, 0, REQUESTS, index, 0, 0)
@@ -114,7 +115,7 @@ if has_rates then
             if per_minute >= 0 and tokens > cap then
                 ok = refuse(is_shadow, NEVER, 0, TOKENS, index, per_minute, 0)
             elseif per_minute > 0 then
-                local newest, sum = ring_turn(state), tokens
+                local newest, sum = ring_turn(state, now), tokens
                 for slot = 5, 4 + RING do
                     sum = sum + state[slot]
                 end
@@ -154,14 +155,24 @@ if has_rates then
                 elseif out >= leases then
                     ok = refuse(is_shadow, 200000, 20000, LEASES, index, leases, 0)
                 end
+                -- The time to live of the key, but for when it surely is long enough.
+                if out == 0 then
+                    renewal = 'NX' -- the key is made anew, and stands for ever
+                elseif not (state and state[4] and state[KEPT] >= now + lease_ms * 1000) then
+                    renewal = 'GT'
+                end
+                if renewal and state and state[4] then
+                    state[KEPT] = now + KEEP_MS * 1000
+                end
             end
             if ok then -- of a shadow that refuses nothing is taken
                 local last = #taken
-                taken[last + 1] = string.sub(ask[4 + index], #prefix + 1)
+                taken[last + 1] = string.sub(ask[3 + index], #prefix + 1)
                 taken[last + 2] = request_us
                 taken[last + 3] = tokens_us
                 taken[last + 4] = lease_key
                 states[#states + 1] = state or false
+                renewals[#states] = renewal
             end
         end
     end
@@ -183,13 +194,14 @@ if taken then
     for i = 1, #states do
         local at = 4 * i - 1
         if states[i] then
-            state_write(prefix .. taken[at], states[i])
+            state_write(prefix .. taken[at], states[i], now)
         end
         if taken[at + 3] ~= '' then
             local key = prefix .. taken[at + 3]
             call('ZADD', key, format('%d', now + lease_ms * 1000), name)
-            -- Longer than any lease in it.
-            call('PEXPIRE', key, format('%d', max(lease_ms, 7200000) + 1000))
+            if renewals[i] then -- longer than any lease in it
+                call('PEXPIRE', key, format('%d', max(lease_ms, KEEP_MS) + 1000), renewals[i])
+            end
         end
     end
     call('SET', record_key, cmsgpack.pack(taken), 'PX', format('%d', lease_ms))

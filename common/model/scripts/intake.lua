@@ -66,9 +66,9 @@ for at = 2, #ARGV, 4 do
         end
     end
     if tokens >= 0 and not is_shadow then
-        local state = state_read(got[2 * index + 2])
+        local state = state_read(got[2 * index + 2], now)
         local burst, sum = burst_of(tokens), 0
-        ring_turn(state)
+        ring_turn(state, now)
         for slot = 5, 4 + RING do
             sum = sum + state[slot]
         end

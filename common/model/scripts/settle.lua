@@ -23,10 +23,10 @@ if raw then
             local key = prefix .. record[i]
             local raw_state = call('GET', key)
             if raw_state or unused < 0 then
-                local state = state_read(raw_state)
+                local state = state_read(raw_state, now)
                 state[2] = state[2] - request_back
                 if unused ~= 0 then
-                    local newest = ring_turn(state)
+                    local newest = ring_turn(state, now)
                     local span = floor(at / SPAN)
                     local back = tokens > 0 and floor(tokens_us / tokens * unused) or 0
                     if unused < 0 then
@@ -41,7 +41,7 @@ if raw then
                         state[slot] = max(state[slot] - unused, 0)
                     end
                 end
-                state_write(key, state)
+                state_write(key, state, now)
             end
         end
         if leases ~= '' then
