@@ -37,7 +37,7 @@ def client(stack):
         "requests_per_minute": 60000, "tokens_per_minute": 100000000, "max_concurrency": 50,
         "budget_usd": {"total": "10", "day": "5"}, "workflows": {"*": {"max_concurrency": 50}}})
     assert answer.status_code == 200, answer.text
-    stack.sql.value("SELECT pg_sleep(1.1)")
+    stack.sql.await_limits()
     return client
 
 

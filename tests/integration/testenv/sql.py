@@ -4,6 +4,8 @@
 import psycopg
 from psycopg.rows import dict_row
 
+from .wait import wait_until
+
 
 class Sql:
     """One connection, opened when needed and again after Postgres was away."""
@@ -42,6 +44,19 @@ class Sql:
         return next(iter(self.one(sql, *parameters).values()))
 
     # --- what many tests ask --------------------------------------------------------------------
+
+    def await_limits(self, timeout_s=20):
+        """Until every worker knows the limits that stand now.  It asks for changes all the time, and again only
+        when it was answered: whose second question since is over has taken the first one's answer."""
+        began = self.value("SELECT clock_timestamp()")
+        asked = {}  # pid of a worker's connection -> when its questions began
+
+        def all_know():
+            for row in self.rows("SELECT pid, query_start FROM pg_stat_activity WHERE state = 'idle'"
+                                 " AND application_name = 'nightshift-limits' AND query_start > %s", began):
+                asked.setdefault(row["pid"], set()).add(row["query_start"])
+            return sum(len(times) > 1 for times in asked.values()) >= self.value("SELECT count(*) FROM workers")
+        wait_until(all_know, timeout_s, "the limits to be known to all workers", interval_s=0.02)
 
     def calls(self, job):
         """The ledger of a job, in order."""
