@@ -18,6 +18,7 @@ from testenv.stack import Stack
 from testenv.wait import wait_until
 
 TOKENS = 20
+CENT = 10**7  # nano-dollars
 
 
 @pytest.fixture(scope="module")
@@ -294,3 +295,58 @@ def test_thresholds_are_told_once_and_signed(stack):
         assert nano(one["limit_usd"]) == price * 50
         assert nano(one["spent_usd"]) + nano(one["unknown_usd"]) >= price * 50 * min(one["threshold_percent"], 80) // 100
     assert len(ids) == 80
+
+
+def test_a_thousand_calls_at_once_with_a_cent_left_pass_the_ceiling_by_nothing(stack):
+    """Three of them fit, and are held on the wire while all others ask."""
+    spender = Spender(stack)
+    gate = spender.name
+    spender.request = {**chat(tokens=5450, per_chunk=545, hold=gate, model="single"), "max_tokens": 5450}
+    stack.simulator.release(gate)
+    spender.limit(spender.price() + CENT)
+    stack.simulator.close(gate)
+    stack.admin().post_json("/admin/v1/pause", {"tenant": spender.name})
+    ids = spender.submit(1000)
+    stack.admin().post_json("/admin/v1/resume", {"tenant": spender.name})
+
+    def others_wait():
+        assert stack.simulator.holding(gate) <= 3
+        return stack.simulator.holding(gate) == 3 and stack.sql.value(
+            "SELECT (SELECT count(*) FROM queue WHERE tenant = %s) = 997"
+            " AND EXISTS (SELECT FROM gates WHERE tenant = %s AND reason = 'budget')", spender.name, spender.name)
+    wait_until(others_wait, 20, "three on the wire and a closed gate")
+    stack.simulator.release(gate)
+    wait_until(spender.is_at_rest, 20, "the ceiling")
+    assert spender.await_agreement() == spender.asked() == 4 * spender.one
+    jobs = [spender.api.job(job) for job in ids[::50]]
+    assert {job["waiting"]["reason"] for job in jobs if job["state"] == "queued"} == {"budget"}
+    assert stack.sql.value("SELECT count(*) FROM queue WHERE tenant = %s", spender.name) == 997
+    stack.admin().client.patch(f"/admin/v1/tenants/{spender.name}", json={"disabled": True})  # they need not go on
+
+
+REFUSING = {"OOM": ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+            "READONLY": ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE")}
+
+
+@pytest.mark.parametrize("error", REFUSING)
+def test_a_redis_that_answers_with_errors_stops_paid_calls_under_a_budget_and_nothing_else(stack, error):
+    spender, free = Spender(stack), Spender(stack)
+    price = spender.price()
+    spender.limit(CENT)
+    wait_until(lambda: spender.book() == (price, 0, 0), 30, "a book")
+    server = redis.Redis.from_url(stack.environment["REDIS_URL"])
+    spoil, mend = REFUSING[error]
+    server.execute_command(spoil)
+    try:
+        with pytest.raises(redis.exceptions.ResponseError, match="maxmemory|read only"):
+            server.set("a", "b")
+        job = spender.api.submit(spender.request)["id"]
+        wait_until(lambda: (spender.api.job(job)["waiting"] or {}).get("reason") == "budget", 20, "the job to wait")
+        assert free.api.run(free.request)["state"] == "succeeded"
+        assert spender.asked() == price
+    finally:
+        server.execute_command(mend)
+    server.script_flush()
+    server.close()
+    assert spender.api.ended(job)["state"] == "succeeded"
+    assert spender.await_agreement() == spender.asked() == price * 2

@@ -58,6 +58,10 @@ class Simulator:
     def release(self, gate):
         return self.post(f"/sim/release/{gate}")["released"]
 
+    def close(self, gate):
+        """Those who come later wait again."""
+        self.client.delete(f"/sim/release/{gate}").raise_for_status()
+
     def fault(self, provider, **knobs):
         """A standing fault; returns a context that takes it away."""
         self.post("/sim/faults", {"provider": provider, **knobs})
