@@ -7,6 +7,7 @@ import signal
 import uuid
 
 import httpx
+import psycopg
 import pytest
 import redis as redis_client
 
@@ -123,6 +124,45 @@ def test_a_stream_that_breaks_stays_booked_as_unknown(stack, redis, client):
         assert job["state"] == "failed"
         assert_at_rest(stack, redis, client)
     assert accounts(redis, client.tenant)["t"][2] > 0
+
+
+@contextlib.contextmanager
+def refused_intent(stack, tenant, job_of, change):
+    """Holds up the tenant's intents where they look at its book, and lets them go when `change` has happened."""
+    with psycopg.connect(stack.environment["DATABASE_URL"]) as other:
+        other.execute("SELECT FROM budget_books WHERE tenant = %s FOR UPDATE", (tenant,))
+        job = job_of()
+        wait_until(lambda: stack.sql.value("SELECT count(*) FROM pg_stat_activity"
+                                           " WHERE %s = ANY (pg_blocking_pids(pid))", other.info.backend_pid),
+                   15, "an intent")
+        yield job
+        other.execute(change, {"tenant": tenant, "job": job[4:]})
+
+
+REFUSALS = [
+    ("its book is another by now", "UPDATE budget_books SET generation = generation + 1 WHERE tenant = %(tenant)s",
+     "succeeded"),
+    ("it was cancelled", "UPDATE runs SET cancel_requested = true WHERE job = %(job)s", "cancelled"),
+    ("its deadline has come", "UPDATE runs SET deadline = clock_timestamp() WHERE job = %(job)s", "expired"),
+    ("its run is another's by now", "UPDATE runs SET run_token = nextval('run_tokens'),"
+     " lease_until = clock_timestamp() WHERE job = %(job)s", "succeeded"),
+]
+
+
+@pytest.mark.parametrize("change, state", [case[1:] for case in REFUSALS], ids=[case[0] for case in REFUSALS])
+def test_nothing_stays_reserved_after_an_intent_is_refused_because(stack, redis, client, change, state):
+    request = chat(tokens=5, model="single")
+    client.run(chat(model="single"))  # there is a book
+    with no_mending(stack):
+        with refused_intent(stack, client.tenant, lambda: client.submit(request)["id"], change) as job:
+            leases, names, live = held(redis, client.tenant)
+            assert (leases, len(names), live) == (1, 1, 1), "nothing was reserved before the intent"
+            assert not stack.simulator.calls(request)
+        job = client.ended(job)
+        assert job["state"] == state, job["error"]
+        assert_at_rest(stack, redis, client)
+    assert len(stack.simulator.calls(request)) == (state == "succeeded")
+    assert [call["state"] for call in job["calls"]] == ["settled"] * (state == "succeeded")
 
 
 def begin(stack, client, gate, **fields):
