@@ -14,7 +14,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/run_fixture.h"
 
 static struct end_store *ends;
 static struct end_store *other_ends; /* on another connection */
@@ -42,29 +42,6 @@ static int tear_down(void **state)
 }
 
 /* --- runs ------------------------------------------------------------------------------------- */
-
-struct live {
-    struct id job;
-    int64_t token;
-    int run;
-};
-
-/* A job of acme in its first run, claimed by the fixture's worker. */
-static struct live run_job(void)
-{
-    static int64_t next_token = 1000;
-    struct live live = {.job = fixture_queue_job(PRIORITY_NORMAL), .token = next_token++, .run = 1};
-
-    sql_run("INSERT INTO runs (job, tenant, priority, run, run_token, worker, deadline,"
-            "                  dispatch_seq, est_tokens, lease_until, calls, attempts, deferrals,"
-            "                  crashes, started_at) "
-            "SELECT job, tenant, priority, 1, %lld, '%s', deadline, 4, est_tokens,"
-            "       now() + interval '1 h', 0, 0, 0, 0, now() FROM queue WHERE job = '%s';"
-            "DELETE FROM queue WHERE job = '%s';"
-            "INSERT INTO counts VALUES ('acme', 1, 'queued', -1), ('acme', 1, 'running', 1)",
-            (long long)live.token, hex(fixture_worker), hex(live.job), hex(live.job));
-    return live;
-}
 
 /* The row of a call under way. */
 static void call_sent(struct live live, int call)
@@ -147,7 +124,7 @@ static struct end_reply requeue_run(const struct run_requeue *requeue)
 
 static void test_success_finishes_the_job_in_one_statement(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
     struct end_reply reply;
 
@@ -179,7 +156,7 @@ static void test_success_finishes_the_job_in_one_statement(void **state)
 
 static void test_run_ends_once(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end first = success_of(live), second = success_of(live);
 
     (void)state;
@@ -194,7 +171,7 @@ static void test_run_ends_once(void **state)
 
 static void test_failure_keeps_its_error(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = {.job = live.job,
                           .run_token = live.token,
                           .state = JOB_FAILED,
@@ -215,7 +192,7 @@ static void test_failure_keeps_its_error(void **state)
 
 static void test_stale_end_changes_nothing_but_books_its_call(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
 
     (void)state;
@@ -234,7 +211,7 @@ static void test_stale_end_changes_nothing_but_books_its_call(void **state)
 
 static void test_cancel_flag_wins_over_success(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
     struct end_reply reply;
 
@@ -256,7 +233,7 @@ static void test_cancel_flag_wins_over_success(void **state)
 /* The flag is set by a transaction that the end has to wait for. */
 static void test_cancel_flag_that_commits_first_wins(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
     struct told told = {0};
 
@@ -274,7 +251,7 @@ static void test_cancel_flag_that_commits_first_wins(void **state)
 
 static void test_rescue_that_commits_first_makes_the_end_stale(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
     struct told told = {0};
 
@@ -302,7 +279,7 @@ static void test_rescue_that_commits_first_makes_the_end_stale(void **state)
 
 static void test_deliveries_come_with_the_end(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
 
     (void)state;
@@ -328,7 +305,7 @@ static void test_deliveries_come_with_the_end(void **state)
 
 static void test_unwanted_events_deliver_nothing(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_end end = success_of(live);
 
     (void)state;
@@ -341,7 +318,7 @@ static void test_unwanted_events_deliver_nothing(void **state)
 
 static void test_requeue_gives_a_new_dispatch_and_takes_the_counters_along(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct call_outcome unknown = {.call = 2,
                                    .state = CALL_UNKNOWN,
                                    .error = ERROR_TIMEOUT,
@@ -394,7 +371,7 @@ static void test_requeue_gives_a_new_dispatch_and_takes_the_counters_along(void 
 
 static void test_drain_hands_back_at_once_and_says_so(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_requeue requeue = {.job = live.job, .run_token = live.token, .reason = "drain"};
 
     (void)state;
@@ -408,7 +385,7 @@ static void test_drain_hands_back_at_once_and_says_so(void **state)
 
 static void test_requeue_under_a_cancel_flag_ends_cancelled(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_requeue requeue = {.job = live.job,
                                   .run_token = live.token,
                                   .delay_ms = 1000,
@@ -432,7 +409,7 @@ static void test_requeue_under_a_cancel_flag_ends_cancelled(void **state)
 
 static void test_stale_requeue_makes_no_queue_row(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_requeue requeue = {.job = live.job, .run_token = live.token + 1, .reason = "x"};
 
     (void)state;
@@ -457,7 +434,7 @@ static struct end_reply cancel_queued(struct id job, const char *tenant)
 static void test_waiting_job_is_cancelled_by_its_tenant_only(void **state)
 {
     struct id job = fixture_queue_job(PRIORITY_LOW);
-    struct live running = run_job();
+    struct live running = fixture_run_job();
 
     (void)state;
     sql_run("UPDATE queue SET run = 2, attempts = 1");
@@ -501,46 +478,14 @@ static void test_waiting_jobs_expire_at_their_deadline(void **state)
 
 /* --- intents ---------------------------------------------------------------------------------- */
 
-struct intent_told {
-    bool is_told;
-    enum intent_outcome outcome;
-};
-
-static void on_intent(enum intent_outcome outcome, void *arg)
-{
-    *(struct intent_told *)arg = (struct intent_told){.is_told = true, .outcome = outcome};
-}
-
 static enum intent_outcome intend(struct live live, int call)
 {
-    struct call_intent intent = {
-        .job = live.job,
-        .run_token = live.token,
-        .call = call,
-        .attempts = call - 1,
-        .lease_s = 30,
-        .silent_s = 15,
-        .event_seq = call,
-        .tenant = "acme",
-        .key_id = "k1",
-        .route = "fast",
-        .provider = "main",
-        .model = "small",
-        .price = {.input_nano_per_mtok = 5,
-                  .cached_input_nano_per_mtok = 6,
-                  .output_nano_per_mtok = 7},
-        .reserved_nano = 900,
-    };
-    struct intent_told told = {0};
-
-    assert_true(call_intent(calls, &intent, on_intent, &told));
-    await_flag(&told.is_told);
-    return told.outcome;
+    return fixture_intend(calls, live, call, NULL);
 }
 
 static void test_intent_is_durable_before_the_call(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
 
     (void)state;
     assert_int_equal(intend(live, 1), INTENT_GO);
@@ -561,7 +506,7 @@ static void test_intent_is_durable_before_the_call(void **state)
 
 static void test_intent_needs_a_live_run(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
 
     (void)state;
     live.token++;
@@ -578,23 +523,14 @@ static void test_intent_needs_a_live_run(void **state)
 
 /* --- settlements ------------------------------------------------------------------------------ */
 
-static void on_settled(enum store_outcome outcome, void *arg)
-{
-    assert_int_equal(outcome, STORE_DONE);
-    *(bool *)arg = true;
-}
-
 static void settle(struct live live, const struct call_outcome *outcome)
 {
-    bool is_told = false;
-
-    assert_true(call_settle(calls, live.job, live.token, 3, 2, outcome, on_settled, &is_told));
-    await_flag(&is_told);
+    fixture_settle(calls, live, 3, 2, outcome);
 }
 
 static void test_settled_calls_stay_as_they_are(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct call_outcome again = settled;
 
     (void)state;
@@ -610,7 +546,7 @@ static void test_settled_calls_stay_as_they_are(void **state)
 
 static void test_unknown_keeps_the_reservation_and_may_still_be_settled(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct call_outcome unknown = {.call = 1, .state = CALL_UNKNOWN, .cost_nano = 3};
 
     (void)state;
@@ -625,7 +561,7 @@ static void test_unknown_keeps_the_reservation_and_may_still_be_settled(void **s
 
 static void test_stale_settlement_leaves_the_counters_alone(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
 
     (void)state;
     call_sent(live, 1);
@@ -636,7 +572,7 @@ static void test_stale_settlement_leaves_the_counters_alone(void **state)
 
 static void test_released_calls_cost_nothing(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct call_outcome released = {
         .call = 1, .state = CALL_RELEASED, .error = ERROR_NETWORK, .cost_nano = 3};
 
@@ -684,7 +620,7 @@ static enum store_outcome append(const struct event_row *row)
 
 static void test_events_of_a_live_run_are_appended_once(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct event_row delta = delta_of(live, 1, "one");
     struct event_row tool = {.job = live.job,
                              .run = 1,
@@ -708,7 +644,7 @@ static void test_events_of_a_live_run_are_appended_once(void **state)
 /* The superseding of a rescue commits while the zombie's chunk waits. */
 static void test_chunk_of_a_zombie_never_lands_after_its_superseding(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct event_row delta = delta_of(live, 5, "late");
     struct append_told told = {0};
 
@@ -737,7 +673,7 @@ static void test_one_bad_row_fails_alone(void **state)
     for (int i = 0; i < 3; i++) {
         struct run_end end;
 
-        lives[i] = run_job();
+        lives[i] = fixture_run_job();
         end = success_of(lives[i]);
         if (i == 1) { /* no text in UTF-8 */
             end.result = "\xff";
@@ -781,7 +717,7 @@ static void test_shuffled_batches_on_two_connections_end_every_run_once(void **s
     (void)state;
     memset(told, 0, sizeof(told));
     for (int i = 0; i < MANY; i++) {
-        lives[i] = run_job();
+        lives[i] = fixture_run_job();
         call_sent(lives[i], 1);
     }
     shuffle(order[0]);

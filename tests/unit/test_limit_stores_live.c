@@ -3,13 +3,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
 #include "common/model/end_store.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/run_fixture.h"
 
 static struct end_store *ends;
 static struct call_store *calls;
@@ -30,97 +28,34 @@ static int tear_down(void **state)
     return 0;
 }
 
-struct live {
-    struct id job;
-    int64_t token;
-    int run;
-};
-
-/* A job of acme in its first run, claimed by the fixture's worker. */
-static struct live run_job(void)
-{
-    static int64_t next_token = 1000;
-    struct live live = {.job = fixture_queue_job(PRIORITY_NORMAL), .token = next_token++, .run = 1};
-
-    sql_run("INSERT INTO runs (job, tenant, priority, run, run_token, worker, deadline,"
-            "                  dispatch_seq, est_tokens, lease_until, calls, attempts, deferrals,"
-            "                  crashes, started_at) "
-            "SELECT job, tenant, priority, 1, %lld, '%s', deadline, 4, est_tokens,"
-            "       now() + interval '1 h', 0, 0, 0, 0, now() FROM queue WHERE job = '%s';"
-            "DELETE FROM queue WHERE job = '%s';"
-            "SELECT 1",
-            (long long)live.token, hex(fixture_worker), hex(live.job), hex(live.job));
-    return live;
-}
-
 /* --- intents ---------------------------------------------------------------------------------- */
-
-struct intent_told {
-    bool is_told;
-    enum intent_outcome outcome;
-};
-
-static void on_intent(enum intent_outcome outcome, void *arg)
-{
-    *(struct intent_told *)arg = (struct intent_told){.is_told = true, .outcome = outcome};
-}
-
-static enum intent_outcome intend_in(struct live live, int call, const char *generation)
-{
-    struct call_intent intent = {
-        .budget_day = generation ? "2026-11-21" : NULL,
-        .budget_windows = generation ? "d20261121,t" : NULL,
-        .budget_generation = generation,
-        .job = live.job,
-        .run_token = live.token,
-        .call = call,
-        .attempts = call - 1,
-        .lease_s = 30,
-        .silent_s = 15,
-        .event_seq = call,
-        .tenant = "acme",
-        .key_id = "k1",
-        .route = "fast",
-        .provider = "main",
-        .model = "small",
-        .price = {.input_nano_per_mtok = 5,
-                  .cached_input_nano_per_mtok = 6,
-                  .output_nano_per_mtok = 7},
-        .reserved_nano = 900,
-    };
-    struct intent_told told = {0};
-
-    assert_true(call_intent(calls, &intent, on_intent, &told));
-    await_flag(&told.is_told);
-    return told.outcome;
-}
 
 static void test_intent_of_a_stale_book_writes_nothing(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
 
     (void)state;
     sql_run("INSERT INTO budget_books (tenant, generation) VALUES ('acme', 3)"
             " ON CONFLICT (tenant) DO UPDATE SET generation = 3");
     sql_run("UPDATE budget_binding SET generation = 2");
-    assert_int_equal(intend_in(live, 1, "2.2"), INTENT_STALE_BOOK);
-    assert_int_equal(intend_in(live, 1, "1.3"), INTENT_STALE_BOOK);
+    assert_int_equal(fixture_intend(calls, live, 1, "2.2"), INTENT_STALE_BOOK);
+    assert_int_equal(fixture_intend(calls, live, 1, "1.3"), INTENT_STALE_BOOK);
     assert_int_equal(sql_number("SELECT count(*) FROM calls"), 0);
     assert_int_equal(sql_number("SELECT calls FROM runs"), 0);
-    assert_int_equal(intend_in(live, 1, "2.3"), INTENT_GO);
+    assert_int_equal(fixture_intend(calls, live, 1, "2.3"), INTENT_GO);
     sql_assert_text("2026-11-21 d20261121,t 2.3",
                     "SELECT concat_ws(' ', budget_day, array_to_string(budget_windows, ','),"
                     " budget_generation) FROM calls");
     sql_run("DELETE FROM budget_books");
-    assert_int_equal(intend_in(live, 2, "2.0"), INTENT_STALE_BOOK);
+    assert_int_equal(fixture_intend(calls, live, 2, "2.0"), INTENT_STALE_BOOK);
 }
 
 static void test_intent_without_a_budget_books_on_the_day_of_utc(void **state)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
 
     (void)state;
-    assert_int_equal(intend_in(live, 1, NULL), INTENT_GO);
+    assert_int_equal(fixture_intend(calls, live, 1, NULL), INTENT_GO);
     assert_int_equal(sql_number("SELECT count(*) FROM calls WHERE budget_windows IS NULL"
                                 " AND budget_day = (now() AT TIME ZONE 'UTC')::date"
                                 " AND budget_generation IS NULL"),
@@ -151,7 +86,7 @@ static struct end_reply requeue_run(const struct run_requeue *requeue)
 /* One job after the other refused: the gate's closing for each. */
 static void refuse(const struct shut_gate *gate, int64_t delay_ms)
 {
-    struct live live = run_job();
+    struct live live = fixture_run_job();
     struct run_requeue requeue = {.job = live.job,
                                   .run_token = live.token,
                                   .delay_ms = delay_ms,

@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "common/model/end_store.h"
 #include "common/model/usage_read_store.h"
+#include "tests/unit/run_fixture.h"
 #include "tests/unit/scheduler_fixture.h"
 
 static struct fixture_scheduler *one; /* leads */
@@ -133,27 +134,14 @@ static void assert_books(void)
 
 /* --- jobs and calls --------------------------------------------------------------------------- */
 
-struct live {
-    struct id job;
-    int64_t token;
-};
-
 /* A job of acme in its first run, of a workflow and a user that go round. */
 static struct live run_job(void)
 {
-    static int64_t next_token = 1000;
-    struct live live = {.job = fixture_queue_job(PRIORITY_NORMAL), .token = next_token++};
+    struct live live = fixture_run_job();
 
     sql_run("UPDATE jobs SET workflow = 'w%d', end_user = CASE %d WHEN 1 THEN 'u' END"
-            " WHERE id = '%s';"
-            "INSERT INTO runs (job, tenant, priority, run, run_token, worker, deadline,"
-            "                  dispatch_seq, est_tokens, lease_until, calls, attempts, deferrals,"
-            "                  crashes, started_at) "
-            "SELECT job, tenant, priority, 1, %lld, '%s', deadline, 4, est_tokens,"
-            "       now() + interval '1 h', 0, 0, 0, 0, now() FROM queue WHERE job = '%s';"
-            "DELETE FROM queue WHERE job = '%s'",
-            (int)(live.token % 3), (int)(live.token % 2), hex(live.job), (long long)live.token,
-            hex(fixture_worker), hex(live.job), hex(live.job));
+            " WHERE id = '%s'",
+            (int)(live.token % 3), (int)(live.token % 2), hex(live.job));
     return live;
 }
 
@@ -184,18 +172,9 @@ static struct call_outcome settled(int call)
                                  .cost_nano = 77};
 }
 
-static void on_settled(enum store_outcome outcome, void *arg)
-{
-    assert_int_equal(outcome, STORE_DONE);
-    *(bool *)arg = true;
-}
-
 static void settle(struct live live, const struct call_outcome *outcome)
 {
-    bool is_told = false;
-
-    assert_true(call_settle(calls, live.job, live.token, 1, 0, outcome, on_settled, &is_told));
-    await_flag(&is_told);
+    fixture_settle(calls, live, 1, 0, outcome);
 }
 
 static void on_end(const struct end_reply *reply, void *arg)
