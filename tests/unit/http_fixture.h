@@ -53,8 +53,7 @@ struct client {
     bool is_reset;
 };
 
-/* --- the server under test ----------------------------------------------------------------------
- */
+/* --- the server under test -------------------------------------------------------------------- */
 
 static UNUSED void fixture_refuse(struct buf *body, int status, const char *code, const char *param,
                                   const char *message)
@@ -77,38 +76,43 @@ static UNUSED void fixture_on_answered(const struct http_request *request, int s
     fixture->last_status = status;
 }
 
-static UNUSED struct fixture *fixture_new(const struct http_limits *limits,
-                                          http_handler_fn *handler)
+/* A server as options say, but for its listener, its fixture and how it refuses. */
+static UNUSED struct fixture *fixture_new_with(struct http_server_options options)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
-    struct http_server_options options = {
-        .handler = handler,
-        .arg = fixture,
-        .refuse = fixture_refuse,
-        .on_answered = fixture_on_answered,
-    };
     struct err err = {{0}, {0}, {0}};
     int fd;
 
-    if (limits)
-        options.limits = *limits;
+    options.arg = fixture;
+    options.refuse = fixture_refuse;
     fixture->base = event_base_new();
     fd = http_listen("127.0.0.1:0", &fixture->port, &err);
     assert_true(fd >= 0);
     fixture->server = http_server_new(fixture->base, &options, &fd, 1, &err);
-    assert_non_null(fixture->server);
+    if (!fixture->server)
+        fail_msg("%s", err.message);
     return fixture;
+}
+
+static UNUSED struct fixture *fixture_new(const struct http_limits *limits,
+                                          http_handler_fn *handler)
+{
+    struct http_server_options options = {.handler = handler, .on_answered = fixture_on_answered};
+
+    if (limits)
+        options.limits = *limits;
+    return fixture_new_with(options);
 }
 
 static UNUSED void fixture_free(struct fixture *fixture)
 {
     http_server_free(fixture->server);
+    event_base_loop(fixture->base, EVLOOP_NONBLOCK); /* lets go of what libevent put off */
     event_base_free(fixture->base);
     free(fixture);
 }
 
-/* --- the clients --------------------------------------------------------------------------------
- */
+/* --- the clients ------------------------------------------------------------------------------ */
 
 static UNUSED struct client client_open_buffered(struct fixture *fixture, int receive_buffer)
 {
@@ -136,6 +140,15 @@ static UNUSED void client_close(struct client *client)
 {
     close(client->fd);
     buf_release(&client->in);
+}
+
+/* Closes it so that the server sees a reset. */
+static UNUSED void client_reset(struct client *client)
+{
+    struct linger linger = {.l_onoff = 1};
+
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    client_close(client);
 }
 
 static UNUSED void client_read(struct client *client)

@@ -9,7 +9,10 @@
 #include <glob.h>
 #include <grp.h>
 #include <pwd.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +22,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "common/base/clock.h"
 #include "common/base/str.h"
@@ -266,4 +271,25 @@ struct postgres_fixture *postgres_fixture_start(struct err *err)
 const char *postgres_fixture_url(const struct postgres_fixture *postgres)
 {
     return postgres->url;
+}
+
+void session_run(struct pg_session *session, const char *sql)
+{
+    struct err err;
+
+    if (!pg_session_run(session, sql, NULL, 0, NULL, &err))
+        fail_msg("%s: %s", sql, err.message);
+}
+
+int64_t session_number(struct pg_session *session, const char *sql)
+{
+    struct pg_result *result;
+    struct err err;
+    int64_t number;
+
+    if (!pg_session_run(session, sql, NULL, 0, &result, &err))
+        fail_msg("%s: %s", sql, err.message);
+    number = pg_get_int(result, 0, 0);
+    pg_result_free(result);
+    return number;
 }

@@ -3,8 +3,11 @@
 #ifndef TESTS_UNIT_POSTGRES_FIXTURE_H
 #define TESTS_UNIT_POSTGRES_FIXTURE_H
 
+#include <stdint.h>
+
 #include "common/base/err.h"
 
+struct pg_session;
 struct postgres_fixture;
 
 /* Makes a cluster (no fsync, trust authentication, superuser "nightshift", database "postgres") in
@@ -26,5 +29,9 @@ bool postgres_fixture_restart(struct postgres_fixture *postgres, struct err *err
 
 /* Ends it and removes the folder.  Also done at exit for what was not stopped. */
 void postgres_fixture_stop(struct postgres_fixture *postgres);
+
+/* SQL in a session, blocking; fails the test when it fails. */
+void session_run(struct pg_session *session, const char *sql);
+int64_t session_number(struct pg_session *session, const char *sql);
 
 #endif

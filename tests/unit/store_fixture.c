@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -153,6 +154,29 @@ void sql_assert_text(const char *expected, const char *fmt, ...)
     if (!text || strcmp(text, expected) != 0)
         fail_msg("expected \"%s\", got \"%s\": %s", expected, text ? text : "(null)", fmt);
     pg_result_free(result);
+}
+
+struct job_new fixture_new_job(const char *tenant, enum priority priority, const char *key)
+{
+    static char key_id[] = "key1", model[] = "fast", request[] = "{}";
+    struct job_new job = {
+        .id = id_make(clock_now_us()),
+        .tenant = (char *)(uintptr_t)tenant,
+        .key_id = key_id,
+        .priority = priority,
+        .model = model,
+        .request = request,
+        .request_len = 2,
+        .deadline_us = clock_now_us() + US_PER_DAY,
+        .max_attempts = 5,
+        .timeout_s = 600,
+        .max_cost_nano = -1,
+        .est_tokens = 10,
+        .idempotency_key = (char *)(uintptr_t)key,
+    };
+
+    memset(job.body_hash, 7, sizeof(job.body_hash));
+    return job;
 }
 
 const char *hex(struct id id)

@@ -8,6 +8,7 @@
 #include "common/base/err.h"
 #include "common/base/id.h"
 #include "common/io/pg.h"
+#include "common/model/job.h"
 
 struct event_base;
 struct postgres_fixture;
@@ -47,6 +48,9 @@ void other_run(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 /* A job of acme waiting in the queue, ready, dealt 3 s ago, dispatch_seq 0, counted as queued. */
 struct id fixture_queue_job(int priority);
+/* A new job as job_submit gives it; key may be NULL.  The texts are static or borrowed: nothing to
+ * free. */
+struct job_new fixture_new_job(const char *tenant, enum priority priority, const char *key);
 /* The hex of an id, good as a uuid in SQL; four buffers in turn. */
 const char *hex(struct id id);
 

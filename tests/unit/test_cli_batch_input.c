@@ -209,6 +209,21 @@ static void test_templates_are_filled(void **state)
     }
 }
 
+/* A CSV file of the text, opened as a batch. */
+static struct batch_input *open_csv(const char *text, struct batch_defaults csv, struct err *err)
+{
+    char path[] = "/tmp/nightshift-batch-XXXXXX";
+    struct batch_input *input;
+    int fd = mkstemp(path);
+
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+    csv.is_csv = true;
+    input = batch_input_open(path, &csv, err);
+    unlink(path);
+    return input;
+}
+
 /* Lines of a CSV file: "NUMBER ok" or "NUMBER why". */
 static void test_csv_files_are_read_to_their_end(void **state)
 {
@@ -227,20 +242,14 @@ static void test_csv_files_are_read_to_their_end(void **state)
         {4, "the prompt is empty", true},         {5, "a quote where none may be", true},
         {6, "\"content\":\"last, one\"", false},
     };
-    struct batch_defaults csv = defaults;
-    char path[] = "/tmp/nightshift-batch-XXXXXX";
     struct batch_input *input;
     struct buf body;
     struct batch_line line = {.body = &body};
     struct err err = {0};
-    int fd = mkstemp(path);
 
     (void)state;
-    assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
-    close(fd);
-    csv.is_csv = true;
     buf_init(&body, BATCH_LINE_MAX);
-    input = batch_input_open(path, &csv, &err);
+    input = open_csv(text, defaults, &err);
     assert_non_null(input);
     for (size_t i = 0; i < COUNT(expected); i++) {
         assert_true(batch_input_next(input, &line, &err));
@@ -252,7 +261,6 @@ static void test_csv_files_are_read_to_their_end(void **state)
     assert_string_equal(err.message, "");
     batch_input_free(input);
     buf_release(&body);
-    unlink(path);
 }
 
 static void test_csv_with_a_template_forgives_unknown_columns_only(void **state)
@@ -261,20 +269,15 @@ static void test_csv_with_a_template_forgives_unknown_columns_only(void **state)
                                "Ada,5\n"
                                "Bob,1k\n";
     struct batch_defaults csv = defaults;
-    char path[] = "/tmp/nightshift-batch-XXXXXX";
     struct batch_input *input;
     struct buf body;
     struct batch_line line = {.body = &body};
     struct err err = {0};
-    int fd = mkstemp(path);
 
     (void)state;
-    assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
-    close(fd);
-    csv.is_csv = true;
     csv.prompt_template = "Hello {who}";
     buf_init(&body, BATCH_LINE_MAX);
-    input = batch_input_open(path, &csv, &err);
+    input = open_csv(text, csv, &err);
     assert_non_null(input);
     assert_true(batch_input_next(input, &line, &err));
     assert_false(line.is_bad);
@@ -284,7 +287,6 @@ static void test_csv_with_a_template_forgives_unknown_columns_only(void **state)
     assert_non_null(strstr(line.err.message, "max_tokens: expected a whole number"));
     batch_input_free(input);
     buf_release(&body);
-    unlink(path);
 }
 
 static void test_headers_are_judged_before_anything_is_sent(void **state)
@@ -300,17 +302,10 @@ static void test_headers_are_judged_before_anything_is_sent(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct batch_defaults csv = defaults;
-        char path[] = "/tmp/nightshift-batch-XXXXXX";
         struct err err = {0};
-        int fd = mkstemp(path);
 
-        assert_true(write(fd, cases[i].header, strlen(cases[i].header)) > 0);
-        close(fd);
-        csv.is_csv = true;
-        assert_null(batch_input_open(path, &csv, &err));
+        assert_null(open_csv(cases[i].header, defaults, &err));
         assert_non_null(strstr(err.message, cases[i].why));
-        unlink(path);
     }
 }
 

@@ -369,15 +369,13 @@ static void test_half_closed_client_still_gets_its_answer(void **state)
 
 static void test_client_that_resets_is_reported_once(void **state)
 {
-    struct linger linger = {.l_onoff = 1};
     struct fixture *fixture = fixture_new(NULL, handle);
     struct client client = client_open(fixture);
 
     (void)state;
     client_puts(fixture, &client, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
     pump_until(fixture, &client, fixture->held != NULL);
-    setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    client_close(&client);
+    client_reset(&client);
     pump_until(fixture, NULL, fixture->closes == 1);
     /* The request stays usable: what is written is thrown away. */
     assert_true(http_is_closed(fixture->held));
@@ -558,15 +556,13 @@ static void test_streamed_body_is_counted_and_bounded(void **state)
 
 static void test_stream_asked_for_too_late_ends_at_once(void **state)
 {
-    struct linger linger = {.l_onoff = 1};
     struct fixture *fixture = fixture_new(NULL, handle);
     struct client client = client_open(fixture);
 
     (void)state;
     client_puts(fixture, &client, "POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
     pump_until(fixture, &client, fixture->held != NULL);
-    setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    client_close(&client);
+    client_reset(&client);
     pump_until(fixture, NULL, fixture->closes == 1);
     http_stream_body(fixture->held, 100, 0, count_chunk, count_end, fixture);
     assert_int_equal(fixture->body_ends, 0); /* never from inside the call */
@@ -608,15 +604,13 @@ static void test_server_may_be_freed_while_a_body_is_thrown_away(void **state)
 
 static void test_client_gone_while_its_body_is_read_ends_the_request(void **state)
 {
-    struct linger linger = {.l_onoff = 1};
     struct fixture *fixture = fixture_new(NULL, handle);
     struct client client = client_open(fixture);
 
     (void)state;
     client_puts(fixture, &client, POST "Content-Length: 50\r\n\r\nhalf");
     pump_until(fixture, &client, fixture->handled == 1);
-    setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    client_close(&client);
+    client_reset(&client);
     pump_until(fixture, NULL, fixture->answered == 1);
     assert_int_equal(fixture->body_ends, 0);
     assert_int_equal(fixture->last_status, 0);

@@ -79,25 +79,12 @@ static void handle(struct http_request *request, void *arg)
 
 static struct fixture *tls_fixture(const struct http_limits *limits)
 {
-    struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct http_server_options options = {
-        .handler = handle,
-        .arg = fixture,
-        .refuse = fixture_refuse,
-        .tls_certificate = certificate,
-        .tls_key = key_file,
-    };
-    struct err err = {{0}, {0}, {0}};
-    int fd;
+        .handler = handle, .tls_certificate = certificate, .tls_key = key_file};
 
     if (limits)
         options.limits = *limits;
-    fixture->base = event_base_new();
-    fd = http_listen("127.0.0.1:0", &fixture->port, &err);
-    fixture->server = http_server_new(fixture->base, &options, &fd, 1, &err);
-    if (!fixture->server)
-        fail_msg("%s", err.message);
-    return fixture;
+    return fixture_new_with(options);
 }
 
 struct tls_client {

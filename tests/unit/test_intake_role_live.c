@@ -136,27 +136,6 @@ static void on_stored(const struct submit_reply *reply, void *arg)
     *(struct stored *)arg = (struct stored){.is_told = true, .result = reply->result};
 }
 
-static struct job_new job_of(char *tenant, char *key)
-{
-    static char key_id[] = "key1", model[] = "fast", request[] = "{}";
-
-    return (struct job_new){
-        .id = id_make(clock_now_us()),
-        .tenant = tenant,
-        .key_id = key_id,
-        .priority = PRIORITY_NORMAL,
-        .model = model,
-        .request = request,
-        .request_len = 2,
-        .deadline_us = clock_now_us() + US_PER_DAY,
-        .max_attempts = 5,
-        .timeout_s = 600,
-        .max_cost_nano = -1,
-        .est_tokens = 10,
-        .idempotency_key = key,
-    };
-}
-
 struct found {
     bool is_told;
     bool is_found;
@@ -180,8 +159,9 @@ static void on_job(enum pg_status status, bool is_found, void *arg)
 static void test_submits_of_several_tenants_are_stored(void **state)
 {
     const int64_t caps[LIMIT_SCOPE_COUNT] = {1, -1, -1, -1, -1};
-    char acme[] = "acme", globex[] = "globex", key[] = "k";
-    struct job_new jobs[] = {job_of(acme, key), job_of(globex, NULL), job_of(globex, NULL)};
+    struct job_new jobs[] = {fixture_new_job("acme", PRIORITY_NORMAL, "k"),
+                             fixture_new_job("globex", PRIORITY_NORMAL, NULL),
+                             fixture_new_job("globex", PRIORITY_NORMAL, NULL)};
     struct stored stored[3] = {{0}};
     struct found found = {0};
 

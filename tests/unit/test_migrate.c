@@ -25,14 +25,6 @@ static struct pg_session *admin;
 extern const struct pg_statement *const __start_pg_statements[];
 extern const struct pg_statement *const __stop_pg_statements[];
 
-static void run(struct pg_session *session, const char *sql)
-{
-    struct err err;
-
-    if (!pg_session_run(session, sql, NULL, 0, NULL, &err))
-        fail_msg("%s: %s", sql, err.message);
-}
-
 static void assert_denied(struct pg_session *session, const char *sql)
 {
     struct err err;
@@ -44,15 +36,7 @@ static void assert_denied(struct pg_session *session, const char *sql)
 
 static int64_t number(const char *sql)
 {
-    struct pg_result *result;
-    struct err err;
-    int64_t value;
-
-    if (!pg_session_run(admin, sql, NULL, 0, &result, &err))
-        fail_msg("%s: %s", sql, err.message);
-    value = pg_get_int(result, 0, 0);
-    pg_result_free(result);
-    return value;
+    return session_number(admin, sql);
 }
 
 static void apply(const struct migration *table, char *notices, size_t size)
@@ -141,7 +125,7 @@ static void test_broken_migration_leaves_no_trace_and_is_named(void **state)
     assert_int_equal(number("SELECT count(*) FROM pg_class WHERE relname = 'half'"), 1);
     assert_int_equal(number("SELECT count(*) FROM pg_class WHERE relname = 'other'"), 0);
     assert_true(migrate_apply(admin, migrations_table, nowhere, &err)); /* newer: accepted */
-    run(admin, "DROP TABLE half; DELETE FROM schema_migrations WHERE version = 9001");
+    session_run(admin, "DROP TABLE half; DELETE FROM schema_migrations WHERE version = 9001");
     fclose(nowhere);
 }
 
@@ -158,24 +142,24 @@ static void test_older_audit_is_taken_along(void **state)
     (void)state;
     for (size_t i = 0; migration_version(migrations_table[i].name) < 4; i++)
         older[i] = migrations_table[i];
-    run(admin, "CREATE DATABASE older");
+    session_run(admin, "CREATE DATABASE older");
     snprintf(url, sizeof(url), "%.*solder",
              (int)(strlen(postgres_fixture_url(postgres)) - strlen("postgres")),
              postgres_fixture_url(postgres));
     session = pg_session_open(url, "older", &err);
     assert_non_null(session);
     assert_true(migrate_apply(session, older, nowhere, &err));
-    run(session, "SELECT audit_append('a', 'b', 'c', '{}') FROM generate_series(1, 3)");
+    session_run(session, "SELECT audit_append('a', 'b', 'c', '{}') FROM generate_series(1, 3)");
     assert_true(migrate_apply(session, migrations_table, nowhere, &err));
-    run(session, "SELECT audit_append('a', 'b', 'c', '{}')");
+    session_run(session, "SELECT audit_append('a', 'b', 'c', '{}')");
     assert_true(audit_verify_database(url, NULL, NULL, &verifier, &err));
     assert_null(verifier.fault);
     assert_int_equal(verifier.rows, 4);
-    run(session, "UPDATE audit SET actor = 'x' WHERE seq = 2");
+    session_run(session, "UPDATE audit SET actor = 'x' WHERE seq = 2");
     assert_true(audit_verify_database(url, NULL, NULL, &verifier, &err));
     assert_int_equal(verifier.first_bad, 2);
     pg_session_close(session);
-    run(admin, "DROP DATABASE older");
+    session_run(admin, "DROP DATABASE older");
     fclose(nowhere);
 }
 
@@ -185,10 +169,10 @@ static void test_changed_history_is_refused(void **state)
     struct err err;
 
     (void)state;
-    run(admin, "UPDATE schema_migrations SET checksum = 'x' || checksum");
+    session_run(admin, "UPDATE schema_migrations SET checksum = 'x' || checksum");
     assert_false(migrate_apply(admin, migrations_table, nowhere, &err));
     assert_non_null(strstr(err.message, "migrations/0001_"));
-    run(admin, "UPDATE schema_migrations SET checksum = substr(checksum, 2)");
+    session_run(admin, "UPDATE schema_migrations SET checksum = substr(checksum, 2)");
     assert_true(migrate_apply(admin, migrations_table, nowhere, &err));
     fclose(nowhere);
 }
@@ -201,7 +185,7 @@ static void test_app_role_gets_what_it_needs_and_no_more(void **state)
     struct err err;
 
     (void)state;
-    run(admin, "CREATE ROLE \"the app\" LOGIN");
+    session_run(admin, "CREATE ROLE \"the app\" LOGIN");
     assert_false(migrate_grant(admin, "nobody", &err));
     assert_non_null(strstr(err.message, "nobody"));
     for (int i = 0; i < 2; i++)
@@ -209,13 +193,14 @@ static void test_app_role_gets_what_it_needs_and_no_more(void **state)
     snprintf(url, sizeof(url), "postgresql://the%%20app%s", at);
     app = pg_session_open(url, "app", &err);
     assert_non_null(app);
-    run(app, "INSERT INTO pauses VALUES ('tenant', 'acme');"
-             "UPDATE pauses SET name = 'other'; DELETE FROM pauses;"
-             "SELECT nextval('run_tokens'); SELECT * FROM jobs; SELECT * FROM schema_migrations;"
-             "SELECT partitions_ensure(current_date + 100, 1);"
-             "SELECT audit_append('a', 'b', 'c', '{}');"
-             "INSERT INTO audit_checkpoints VALUES (1, '', now(), '')");
-    run(app, "SELECT * FROM jobs; SELECT * FROM audit");
+    session_run(app,
+                "INSERT INTO pauses VALUES ('tenant', 'acme');"
+                "UPDATE pauses SET name = 'other'; DELETE FROM pauses;"
+                "SELECT nextval('run_tokens'); SELECT * FROM jobs; SELECT * FROM schema_migrations;"
+                "SELECT partitions_ensure(current_date + 100, 1);"
+                "SELECT audit_append('a', 'b', 'c', '{}');"
+                "INSERT INTO audit_checkpoints VALUES (1, '', now(), '')");
+    session_run(app, "SELECT * FROM jobs; SELECT * FROM audit");
     assert_denied(app, "UPDATE audit SET actor = 'me'");
     assert_denied(app, "DELETE FROM audit");
     assert_denied(app, "INSERT INTO audit VALUES (9, now(), 'a', 'b', 'c', 'd', '', '')");
@@ -227,7 +212,7 @@ static void test_app_role_gets_what_it_needs_and_no_more(void **state)
     assert_denied(app, "UPDATE schema_migrations SET version = 9");
     assert_denied(app, "CREATE TABLE mine (id int)");
     pg_session_close(app);
-    run(admin, "CREATE ROLE stranger LOGIN");
+    session_run(admin, "CREATE ROLE stranger LOGIN");
     snprintf(url, sizeof(url), "postgresql://stranger%s", at);
     app = pg_session_open(url, "stranger", &err);
     assert_non_null(app);

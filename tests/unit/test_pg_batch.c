@@ -123,23 +123,12 @@ static void await_told(struct told *told, size_t count)
 
 static void admin_run(const char *sql)
 {
-    struct err err;
-
-    if (!pg_session_run(admin, sql, NULL, 0, NULL, &err))
-        fail_msg("%s: %s", sql, err.message);
+    session_run(admin, sql);
 }
 
 static int64_t admin_number(const char *sql)
 {
-    struct pg_result *result;
-    struct err err;
-    int64_t number;
-
-    if (!pg_session_run(admin, sql, NULL, 0, &result, &err))
-        fail_msg("%s: %s", sql, err.message);
-    number = pg_get_int(result, 0, 0);
-    pg_result_free(result);
-    return number;
+    return session_number(admin, sql);
 }
 
 static bool has_lock_waiters(void *arg)

@@ -129,23 +129,12 @@ static struct pg *connect_plain(void)
 
 static void admin_run(const char *sql)
 {
-    struct err err;
-
-    if (!pg_session_run(admin, sql, NULL, 0, NULL, &err))
-        fail_msg("%s: %s", sql, err.message);
+    session_run(admin, sql);
 }
 
 static int64_t admin_number(const char *sql)
 {
-    struct pg_result *result;
-    struct err err;
-    int64_t number;
-
-    if (!pg_session_run(admin, sql, NULL, 0, &result, &err))
-        fail_msg("%s: %s", sql, err.message);
-    number = pg_get_int(result, 0, 0);
-    pg_result_free(result);
-    return number;
+    return session_number(admin, sql);
 }
 
 static void open_admin(void)

@@ -43,30 +43,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* A job as job_submit gives it; key may be NULL.  Static strings: nothing to free. */
-static struct job_new job_for(enum priority priority, const char *key)
-{
-    static char tenant[] = "acme", key_id[] = "key1", model[] = "fast", request[] = "{}";
-    struct job_new job = {
-        .id = id_make(clock_now_us()),
-        .tenant = tenant,
-        .key_id = key_id,
-        .priority = priority,
-        .model = model,
-        .request = request,
-        .request_len = 2,
-        .deadline_us = clock_now_us() + US_PER_DAY,
-        .max_attempts = 5,
-        .timeout_s = 600,
-        .max_cost_nano = -1,
-        .est_tokens = 10,
-        .idempotency_key = (char *)(uintptr_t)key,
-    };
-
-    memset(job.body_hash, 7, sizeof(job.body_hash));
-    return job;
-}
-
 struct stored {
     bool is_told;
     enum submit_result result;
@@ -103,7 +79,7 @@ static void grant(enum priority priority, int credits)
 
 static void test_submit_makes_job_queue_row_event_and_count(void **state)
 {
-    struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+    struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
     struct stored stored = store_one(&job);
 
     (void)state;
@@ -121,7 +97,7 @@ static void test_submit_makes_job_queue_row_event_and_count(void **state)
 
 static void test_later_job_waits_for_its_time(void **state)
 {
-    struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+    struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
 
     (void)state;
     grant(PRIORITY_NORMAL, 10);
@@ -140,7 +116,7 @@ static void test_many_submits_are_stored_together(void **state)
     (void)state;
     memset(stored, 0, sizeof(stored));
     for (int i = 0; i < MANY; i++) {
-        struct job_new job = job_for((enum priority)(i % PRIORITY_COUNT), NULL);
+        struct job_new job = fixture_new_job("acme", (enum priority)(i % PRIORITY_COUNT), NULL);
 
         assert_true(submit_store(store, &job, NULL, on_stored, &stored[i]));
     }
@@ -154,7 +130,8 @@ static void test_many_submits_are_stored_together(void **state)
 
 static void test_row_the_server_refuses_fails_alone(void **state)
 {
-    struct job_new good = job_for(PRIORITY_NORMAL, NULL), bad = job_for(PRIORITY_NORMAL, NULL);
+    struct job_new good = fixture_new_job("acme", PRIORITY_NORMAL, NULL),
+                   bad = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
     struct stored stored[2] = {{0}, {0}};
 
     (void)state;
@@ -185,7 +162,8 @@ static void on_key(const struct submit_key_reply *reply, void *arg)
 
 static void test_known_key_makes_no_second_job(void **state)
 {
-    struct job_new first = job_for(PRIORITY_NORMAL, "k1"), second = job_for(PRIORITY_LOW, "k1");
+    struct job_new first = fixture_new_job("acme", PRIORITY_NORMAL, "k1"),
+                   second = fixture_new_job("acme", PRIORITY_LOW, "k1");
     struct found found = {0};
 
     (void)state;
@@ -211,7 +189,7 @@ static void test_same_key_in_one_moment_makes_one_job(void **state)
 
     (void)state;
     for (int i = 0; i < 8; i++) {
-        struct job_new job = job_for(PRIORITY_NORMAL, "same");
+        struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, "same");
 
         assert_true(submit_store(store, &job, NULL, on_stored, &stored[i]));
     }
@@ -225,7 +203,7 @@ static void test_same_key_in_one_moment_makes_one_job(void **state)
 
 static void test_key_still_committing_elsewhere_is_busy_after_the_wait(void **state)
 {
-    struct job_new job = job_for(PRIORITY_NORMAL, "slow");
+    struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, "slow");
 
     (void)state;
     other_run("BEGIN");
@@ -255,7 +233,8 @@ static void test_each_scope_has_a_queue_of_its_own(void **state)
 
     (void)state;
     for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
-        struct job_new first = job_for(PRIORITY_LOW, NULL), second = job_for(PRIORITY_LOW, NULL);
+        struct job_new first = fixture_new_job("acme", PRIORITY_LOW, NULL),
+                       second = fixture_new_job("acme", PRIORITY_LOW, NULL);
         struct stored stored;
 
         sql_run("DELETE FROM queue");
@@ -284,7 +263,7 @@ static void test_a_queue_is_never_longer_than_it_may_be(void **state)
 
     (void)state;
     for (int i = 0; i < 200; i++) {
-        struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+        struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
 
         assert_true(submit_store(i % 2 ? store : other, &job, caps, on_stored, &stored[i]));
         if (i % 20 == 19)
@@ -304,8 +283,9 @@ static void test_a_queue_is_never_longer_than_it_may_be(void **state)
 
 static void test_a_full_queue_stores_no_key_and_knows_those_it_has(void **state)
 {
-    struct job_new first = job_for(PRIORITY_LOW, "a"), again = job_for(PRIORITY_LOW, "a");
-    struct job_new second = job_for(PRIORITY_LOW, "b");
+    struct job_new first = fixture_new_job("acme", PRIORITY_LOW, "a"),
+                   again = fixture_new_job("acme", PRIORITY_LOW, "a");
+    struct job_new second = fixture_new_job("acme", PRIORITY_LOW, "b");
 
     (void)state;
     assert_int_equal(store_capped(&first, LIMIT_TENANT, 1).result, SUBMIT_STORED);
@@ -319,7 +299,7 @@ static void test_a_full_queue_stores_no_key_and_knows_those_it_has(void **state)
 
 static void test_credit_lets_a_job_go_at_once(void **state)
 {
-    struct job_new job = job_for(PRIORITY_HIGH, NULL);
+    struct job_new job = fixture_new_job("acme", PRIORITY_HIGH, NULL);
 
     (void)state;
     grant(PRIORITY_HIGH, 2);
@@ -338,7 +318,7 @@ static void test_no_more_go_fast_than_there_is_credit(void **state)
     (void)state;
     grant(PRIORITY_NORMAL, 4);
     for (int i = 0; i < 10; i++) {
-        struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+        struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
 
         assert_true(submit_store(store, &job, NULL, on_stored, &stored[i]));
     }
@@ -370,7 +350,7 @@ static void test_fast_lane_is_closed_to_those_who_may_not_run_now(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(obstacles) / sizeof(obstacles[0]); i++) {
-        struct job_new job = job_for(PRIORITY_LOW, NULL);
+        struct job_new job = fixture_new_job("acme", PRIORITY_LOW, NULL);
 
         sql_run("DELETE FROM queue");
         sql_run("DELETE FROM pauses; DELETE FROM gates; UPDATE tenants SET is_disabled = false");
@@ -383,7 +363,7 @@ static void test_fast_lane_is_closed_to_those_who_may_not_run_now(void **state)
 
 static void test_held_credit_stops_nobody(void **state)
 {
-    struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+    struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
 
     (void)state;
     grant(PRIORITY_NORMAL, 5);
@@ -395,7 +375,8 @@ static void test_held_credit_stops_nobody(void **state)
 
 static void test_undelivered_ticket_puts_the_job_back_to_the_deal(void **state)
 {
-    struct job_new job = job_for(PRIORITY_NORMAL, NULL), moved = job_for(PRIORITY_NORMAL, NULL);
+    struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL),
+                   moved = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
 
     (void)state;
     grant(PRIORITY_NORMAL, 2);
@@ -431,7 +412,7 @@ static void on_job(enum pg_status status, bool is_found, void *arg)
 
 static void test_stored_job_is_found_by_its_id(void **state)
 {
-    struct job_new job = job_for(PRIORITY_NORMAL, NULL);
+    struct job_new job = fixture_new_job("acme", PRIORITY_NORMAL, NULL);
     struct job_found found = {0};
 
     (void)state;
@@ -462,7 +443,7 @@ static void on_copied(const struct submit_copy_reply *reply, void *arg)
 
 static void test_copy_is_the_job_without_its_times(void **state)
 {
-    struct job_new job = job_for(PRIORITY_LOW, "k");
+    struct job_new job = fixture_new_job("acme", PRIORITY_LOW, "k");
     struct copied copied = {0};
 
     (void)state;

@@ -171,15 +171,7 @@ static void run(const char *sql)
 
 static int64_t number(const char *sql)
 {
-    struct pg_result *result;
-    struct err err;
-    int64_t value;
-
-    if (!pg_session_run(admin, sql, NULL, 0, &result, &err))
-        fail_msg("%s: %s", sql, err.message);
-    value = pg_get_int(result, 0, 0);
-    pg_result_free(result);
-    return value;
+    return session_number(admin, sql);
 }
 
 static void add_secret(const char *sql, const char *kind, const char *id, const char *tenant,
