@@ -66,6 +66,7 @@ struct bulk {
     struct answer_spool spool;
     struct event *retry;
     int outstanding;     /* calls that come back with this struct */
+    bool tells_replays;  /* ?include=replayed */
     bool has_line;       /* lines.line waits until there is room to submit it */
     bool has_flush;      /* at the end of this turn */
     bool is_draining;    /* on_drain is awaited */
@@ -284,7 +285,10 @@ static void on_submitted(const struct submit_outcome *outcome, void *arg)
     if (outcome->is_accepted) {
         id_format(outcome->job->id, "job_", id);
         buf_init(&answer, ANSWERS_MAX);
-        buf_printf(&answer, "{\"line\":%" PRId64 ",\"id\":\"%s\"}\n", slot->number, id);
+        buf_printf(&answer, "{\"line\":%" PRId64 ",\"id\":\"%s\"", slot->number, id);
+        if (bulk->tells_replays)
+            buf_printf(&answer, ",\"replayed\":%s", outcome->is_replayed ? "true" : "false");
+        buf_puts(&answer, "}\n");
         bulk->accepted++;
         slot_answer(slot, &answer);
     } else {
@@ -545,10 +549,27 @@ static struct bulk *bulk_new(struct request_context *context)
     return NULL;
 }
 
+static bool on_parameter(const char *name, const char *value, void *arg, struct err *err)
+{
+    bool *tells_replays = arg;
+
+    if (strcmp(name, "include") != 0)
+        return err_input(err, "invalid_value", name,
+                         "%.64s: unknown query parameter (known: include)", name);
+    *tells_replays = strcmp(value, "replayed") == 0;
+    return *tells_replays || err_input(err, "invalid_value", name, "include: expected replayed");
+}
+
 void bulk_handle(struct request_context *context)
 {
+    bool tells_replays = false;
+    struct err err = {0};
     struct bulk *bulk;
 
+    if (!http_query_each(context->http, on_parameter, &tells_replays, &err)) {
+        reply_err(context->http, &err);
+        return;
+    }
     if (!is_ndjson(http_header(context->http, "content-type"))) {
         reply_error(context->http, "unsupported_media_type", NULL,
                     "expected content-type application/x-ndjson");
@@ -559,6 +580,7 @@ void bulk_handle(struct request_context *context)
         reply_error(context->http, "unavailable", NULL, "out of memory");
         return;
     }
+    bulk->tells_replays = tells_replays;
     http_on_close(context->http, on_close, bulk);
     http_set_write_timeout(context->http, UNREAD_MS);
     http_start(context->http, 200, "application/x-ndjson");

@@ -215,7 +215,8 @@ static bool refuse_parameter(const char *name, const char *value, void *arg, str
 
 static bool takes_query(const struct route_entry *route)
 {
-    return strcmp(route->method, "GET") == 0 && route->handler != result_handle;
+    return (strcmp(route->method, "GET") == 0 && route->handler != result_handle) ||
+           route->handler == bulk_handle;
 }
 
 static void take_query(struct request_context *context)

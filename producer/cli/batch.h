@@ -40,6 +40,7 @@ struct pending {
     struct entry *entry;
     char *text;
     size_t len;
+    bool may_be_ours; /* an upload of this run that held it broke off */
 };
 
 enum {

@@ -79,14 +79,19 @@ static void read_line(struct batch *batch)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* Was the job there before this run?  Its id says when it was made, by the server's clock. */
-static void note_age(struct batch *batch, struct id job)
+/* Was the job there before this run?  The server says whether its key was known.  Where it may be
+ * known by an upload of this run that broke off, the id says when the job was made, by the server's
+ * clock. */
+static bool was_there(const struct batch *batch, const struct pending *pending,
+                      const json_t *answer)
 {
     int64_t begun_wall_us =
         clock_now_us() - (clock_monotonic_us() - batch->begun_us) + batch->server_skew_us;
 
-    if (id_time_us(job) < begun_wall_us - SKEW_MS * US_PER_MS)
-        batch->resumed++;
+    if (!json_is_true(json_object_get(answer, "replayed")))
+        return false;
+    return !pending->may_be_ours ||
+           id_time_us(pending->entry->job) < begun_wall_us - SKEW_MS * US_PER_MS;
 }
 
 static bool may_pass_later(const char *code)
@@ -109,7 +114,7 @@ static bool take_answer(struct batch *batch, struct pending *pending, const json
     const char *message = json_string_or_null(error, "message");
 
     if (id && id_parse(id, strlen(id), "job_", &pending->entry->job)) {
-        note_age(batch, pending->entry->job);
+        batch->resumed += was_there(batch, pending, answer);
         batch->submitted++;
         batch_entry_accepted(batch, pending->entry);
         return true;
@@ -123,7 +128,7 @@ static bool take_answer(struct batch *batch, struct pending *pending, const json
 /* Line by line; what was not answered, or may pass later, stays in the chunk. */
 static void take_answers(struct batch *batch, const char *text)
 {
-    bool is_taken[BATCH_CHUNK_LINES] = {false};
+    bool is_answered[BATCH_CHUNK_LINES] = {false}, is_taken[BATCH_CHUNK_LINES] = {false};
     int kept = 0;
 
     while (*text) {
@@ -133,8 +138,10 @@ static void take_answers(struct batch *batch, const char *text)
         json_int_t line = json_integer_value(json_object_get(answer, "line"));
 
         if (!json_object_get(answer, "object") && line >= 1 && line <= batch->chunk_count &&
-            !is_taken[line - 1])
+            !is_answered[line - 1]) {
+            is_answered[line - 1] = true;
             is_taken[line - 1] = take_answer(batch, &batch->chunk[line - 1], answer);
+        }
         json_decref(answer);
         text += len + (text[len] == '\n');
     }
@@ -145,6 +152,7 @@ static void take_answers(struct batch *batch, const char *text)
             continue;
         }
         batch->chunk_bytes += batch->chunk[i].len + 1;
+        batch->chunk[i].may_be_ours |= !is_answered[i];
         batch->chunk[kept++] = batch->chunk[i];
     }
     batch->chunk_count = kept;
@@ -163,8 +171,8 @@ static void on_uploaded(const struct api_answer *answer, void *arg)
     }
     if (answer->date_us > 0)
         batch->server_skew_us = answer->date_us - answer->answered_us;
-    /* What came before the break counts, too. */
-    if (answer->status == 200 || (answer->status == 0 && answer->is_truncated))
+    /* What came before the break counts, too.  Without a status it may have been taken. */
+    if (answer->status == 200 || answer->status == 0)
         take_answers(batch, answer->body);
     if (answer->status == 200) {
         batch_answered(batch);
@@ -185,7 +193,7 @@ static void upload(struct batch *batch)
 {
     struct api_request request = {.who = WHO_TENANT,
                                   .method = "POST",
-                                  .path = "/v1/jobs/bulk",
+                                  .path = "/v1/jobs/bulk?include=replayed",
                                   .content_type = "application/x-ndjson",
                                   .timeout_ms = UPLOAD_TIMEOUT_MS};
     struct err err = {0};

@@ -65,6 +65,27 @@ def test_idempotency_keys_of_lines(api):
     assert again[0]["id"] == answers[0]["id"]
 
 
+def test_replays_are_told_to_who_asks(api):
+    given = line(idempotency_key=str(uuid.uuid4()))
+
+    def told(parameters, lines):
+        answer = api.client.post("/v1/jobs/bulk", content=encoded(lines), params=parameters,
+                                 headers={"content-type": "application/x-ndjson"})
+        assert answer.status_code == 200, answer.text
+        rows = [json.loads(row) for row in answer.text.splitlines()]
+        assert rows[-1] == {"object": "bulk.summary", "accepted": len(lines), "rejected": 0}
+        return rows[:-1]
+
+    rows = told({"include": "replayed"}, [given, line(), given])
+    assert [row["replayed"] for row in rows] == [False, False, True]
+    assert [row["replayed"] for row in told({"include": "replayed"}, [given])] == [True]
+    assert told({}, [given]) == [{"line": 1, "id": rows[0]["id"]}]
+    for parameters in ({"include": "request"}, {"includes": "replayed"}):
+        answer = api.client.post("/v1/jobs/bulk", content=encoded([given]), params=parameters,
+                                 headers={"content-type": "application/x-ndjson"})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] in parameters
+
+
 def test_a_line_over_the_body_limit_is_its_own_error(api):
     huge = line(request=chat(text="x" * (5 << 20)))
     answers, summary = api.bulk([line(), huge, line()])

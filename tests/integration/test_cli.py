@@ -372,6 +372,15 @@ def test_the_same_batch_again_makes_no_new_jobs_but_another_name_does(cli):
     assert not {row["id"] for row in first} & {row["id"] for row in other}
 
 
+def test_what_was_submitted_before_is_counted_even_a_moment_later(cli):
+    lines = [f'{{"prompt": "{unique()}"}}' for _ in range(20)]
+    path = cli.path("in.ndjson", "\n".join(lines[:15]))
+    assert "submitted before" not in cli.run("batch", path, "-m", "fast").stderr
+    assert "15 of the jobs had been submitted before" in cli.run("batch", path, "-m", "fast").stderr
+    more = cli.path("in.ndjson", "\n".join(lines))
+    assert "15 of the jobs had been submitted before" in cli.run("batch", more, "-m", "fast", "--wait").stderr
+
+
 def test_a_batch_survives_the_producer(stack, cli):
     path = cli.path("in.ndjson", "\n".join(
         json.dumps({"prompt": f"{unique()} [[sim tokens=5 delay_ms=300]]"}) for _ in range(200)))
