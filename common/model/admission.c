@@ -60,8 +60,6 @@ struct admission_ask {
     char *tenant;
     char *provider;
     struct wire_map map;
-    /* The texts stay here for the answer: the call has its own copy. */
-    struct script_args texts;
     struct local_limit local[LOCAL_LIMITS_MAX]; /* for while Redis is away */
     enum limit_scope local_scopes[LOCAL_LIMITS_MAX];
     char *local_texts[LOCAL_LIMITS_MAX];
@@ -109,7 +107,6 @@ static void ask_free(struct admission_ask *ask)
         TAILQ_REMOVE(&ask->admission->asks, ask, link);
     for (int i = 0; i < ask->local_count; i++)
         free(ask->local_texts[i]);
-    script_args_release(&ask->texts);
     free(ask->tenant);
     free(ask->provider);
     free(ask);
@@ -235,6 +232,7 @@ static void on_side(enum script_result result, const struct redis_reply *reply, 
     struct side *side = arg;
     struct admission_ask *ask = side->ask;
     bool is_tenant = side == &ask->sides[SIDE_TENANT];
+    const struct script_args *texts = script_call_args(side->call);
 
     side->call = NULL;
     side->answer = (struct admission_answer){.outcome = ADMISSION_AWAY};
@@ -242,7 +240,7 @@ static void on_side(enum script_result result, const struct redis_reply *reply, 
         side->answer.outcome = ADMISSION_STALE;
         side->answer.is_other_redis = true;
     } else if (result == SCRIPT_ANSWERED &&
-               !wire_answer(reply, &ask->texts, is_tenant ? &ask->map : NULL, ask->provider,
+               !wire_answer(reply, texts, is_tenant ? &ask->map : NULL, ask->provider,
                             &side->answer, &side->shadows)) {
         log_error(&about, "a script answered what it should not");
         side->answer = (struct admission_answer){.outcome = ADMISSION_AWAY};
@@ -300,16 +298,14 @@ static void ask_side(struct admission_ask *ask, int index, struct script_args *a
     side->call = script_call(ask->admission->redis, &spec, on_side, side);
 }
 
-/* The names in a tenant's answer are those of its arguments. */
 static void ask_tenant(struct admission_ask *ask, const struct admission_request *request)
 {
     struct script_args args;
 
     script_args_init(&args);
-    if (wire_tenant(request, &ask->texts, &ask->map)) {
+    if (wire_tenant(request, &args, &ask->map)) {
         ask->sides[SIDE_TENANT].parts = (ask->map.account_count > 0 ? ADMISSION_HOLDS_MONEY : 0) |
                                         (ask->map.scope_count > 0 ? ADMISSION_HOLDS_RATES : 0);
-        script_args_copy(&args, &ask->texts);
         /* What is only counted may go by any Redis: the generation says if it counts there. */
         ask_side(ask, SIDE_TENANT, &args, ask->map.has_money ? request->run_id : NULL);
     }
@@ -345,7 +341,6 @@ static struct admission_ask *ask_new(struct admission *admission,
     admission_name_format(request->job, request->run, request->call, ask->name);
     ask->sides[SIDE_TENANT] = (struct side){.ask = ask, .kind = 't', .owner = ask->tenant};
     ask->sides[SIDE_PROVIDER] = (struct side){.ask = ask, .kind = 'p', .owner = ask->provider};
-    script_args_init(&ask->texts);
     TAILQ_INSERT_TAIL(&admission->asks, ask, link);
     return ask;
 }

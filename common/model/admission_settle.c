@@ -48,7 +48,7 @@ struct settle {
     bool is_undo;
     int failures;
     int64_t due_us;     /* monotonic, in waiting */
-    char key[KEY_SIZE]; /* in undoing */
+    char key[KEY_SIZE]; /* in undoing, of those that take back */
 };
 
 static void settle_free(struct settle *settle)
@@ -216,7 +216,8 @@ void admission_settle_side(struct admission *admission, char kind, const char *o
 {
     struct settle settle = {.is_undo = end == ADMISSION_UNDONE};
 
-    snprintf(settle.key, sizeof(settle.key), "%c%s", kind, name);
+    if (settle.is_undo)
+        snprintf(settle.key, sizeof(settle.key), "%c%s", kind, name);
     script_args_init(&settle.args);
     wire_settle(kind, owner, name, end, cost_nano, tokens, parts, &settle.args);
     if (start(admission, &settle))

@@ -23,7 +23,7 @@ enum {
     HEAD_NUMBERS = 4,
     SCOPE_NUMBERS = 4,
     ACCOUNT_NUMBERS = 3,
-    TAIL_MAX = 64 * 1024,
+    ACCOUNT_FIELD_SIZE = 2 + LIMIT_SCOPE_TEXT_SIZE + WINDOW_ID_SIZE, /* a: text | id */
 };
 
 static const int64_t total_wait_us = 3600 * US_PER_S;
@@ -31,12 +31,32 @@ static const int64_t least_wait_us = 100 * US_PER_MS;
 
 /* --- names ------------------------------------------------------------------------------------ */
 
+/* Returns its end.  (snprintf would cost more than all the rest of a name, and each call has one.)
+ */
+static char *put_int(char *at, int number)
+{
+    char digits[12];
+    size_t first = sizeof(digits);
+    unsigned left = number < 0 ? -(unsigned)number : (unsigned)number;
+
+    do
+        digits[--first] = (char)('0' + left % 10);
+    while ((left /= 10) > 0);
+    if (number < 0)
+        *at++ = '-';
+    memcpy(at, digits + first, sizeof(digits) - first);
+    return at + sizeof(digits) - first;
+}
+
 void admission_name_format(struct id job, int run, int call, char out[ADMISSION_NAME_SIZE])
 {
-    char hex[ID_TEXT_SIZE];
+    char *at = out + 2 * sizeof(job.bytes);
 
-    id_format(job, "", hex);
-    snprintf(out, ADMISSION_NAME_SIZE, "%.32s:%d:%d", hex, run, call);
+    str_hex(job.bytes, sizeof(job.bytes), out);
+    *at++ = ':';
+    at = put_int(at, run);
+    *at++ = ':';
+    *put_int(at, call) = '\0';
 }
 
 static bool parse_number(const char *text, size_t len, int *out)
@@ -244,27 +264,48 @@ static void put_accounts(struct numbers *numbers, const struct admission_request
     }
 }
 
-/* Each as the book's field; tail gets them as its record has them. */
-static void add_accounts(const struct admission_request *request, struct script_args *args,
-                         struct wire_map *map, struct buf *tail)
+/* "a:<scope>|"; the window's id goes where it ends. */
+static char *put_owner(const struct applied_limit *limit, char field[ACCOUNT_FIELD_SIZE])
 {
-    char field[BOOK_ACCOUNT_SIZE + 2] = "a:";
-    char *text = field + 2;
+    char *at;
+
+    memcpy(field, "a:", 2);
+    wire_scope_format(limit->scope, limit->name, field + 2);
+    at = field + strlen(field);
+    *at++ = '|';
+    return at;
+}
+
+/* Each as the book's field. */
+static void add_accounts(const struct admission_request *request, struct script_args *args,
+                         struct wire_map *map)
+{
+    char field[ACCOUNT_FIELD_SIZE];
 
     for (int i = 0; i < request->limit_count; i++) {
         const struct applied_limit *limit = &request->limits[i];
+        char *window_at = NULL;
 
         for (int window = 0; window < BUDGET_WINDOW_COUNT; window++) {
             if (limit->set->budget_nano[window] < 0)
                 continue;
+            if (!window_at)
+                window_at = put_owner(limit, field);
             map->accounts[map->account_count++] = (struct wire_account){
                 .scope = limit->scope, .window = (enum budget_window)window, .text = args->count};
-            book_account_format(limit->scope, limit->name, request->windows->id[window], text);
+            memcpy(window_at, request->windows->id[window], WINDOW_ID_SIZE);
             script_args_add(args, field);
-            buf_append(tail, " ", 1);
-            buf_puts(tail, text);
         }
     }
+}
+
+/* The end of the book's record: the owner, and the accounts again. */
+static void add_tail(const struct admission_request *request, struct script_args *args,
+                     const struct wire_map *map)
+{
+    script_args_add_number(args, request->run_token);
+    for (int i = 0; i < map->account_count; i++)
+        script_args_extend(args, map->accounts[i].text, strlen("a:"));
 }
 
 /* Budgets, and whether one of them is enforced. */
@@ -287,7 +328,6 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
                  struct wire_map *map)
 {
     struct numbers numbers;
-    struct buf tail;
     int scopes = 0;
     bool has_accounts;
 
@@ -308,14 +348,9 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
                                                              : "0.0",
              &numbers);
     add_scopes(request, args, map);
-    buf_init(&tail, TAIL_MAX);
-    buf_printf(&tail, "%" PRId64, request->run_token);
     if (has_accounts)
-        add_accounts(request, args, map, &tail);
-    buf_append(&tail, "", 1);
-    script_args_add(args, tail.is_broken ? "" : tail.data);
-    args->text.is_broken = args->text.is_broken || tail.is_broken;
-    buf_release(&tail);
+        add_accounts(request, args, map);
+    add_tail(request, args, map);
     return true;
 }
 

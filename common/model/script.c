@@ -15,6 +15,7 @@
 #include <sys/time.h>
 
 enum { SHA_SIZE = 20, ARGS_BYTES_MAX = 4 * 1024 * 1024, RETRY_MS = 20, COMMAND_WORDS = 3 };
+enum { ARGS_FIRST = 32, BYTES_FIRST = 500 }; /* what most questions need */
 
 /* Made by the Makefile from scripts/. */
 extern const char script_rates_lua[], script_admit_lua[], script_settle_lua[];
@@ -96,22 +97,10 @@ void script_args_release(struct script_args *args)
     args->count = args->room = 0;
 }
 
-void script_args_copy(struct script_args *to, const struct script_args *from)
-{
-    to->starts = from->count > 0 ? malloc(from->count * sizeof(*to->starts)) : NULL;
-    if (!to->starts || !buf_append(&to->text, from->text.data, from->text.len)) {
-        to->text.is_broken = true;
-        return;
-    }
-    memcpy(to->starts, from->starts, from->count * sizeof(*to->starts));
-    to->count = to->room = from->count;
-    to->text.is_broken = from->text.is_broken;
-}
-
 /* The next argument begins at the end of the text. */
 static bool begin(struct script_args *args)
 {
-    size_t room = args->room ? args->room * 2 : 32;
+    size_t room = args->room ? args->room * 2 : ARGS_FIRST;
     size_t *starts;
 
     if (args->count < args->room) {
@@ -123,6 +112,8 @@ static bool begin(struct script_args *args)
         args->text.is_broken = true;
         return false;
     }
+    if (!args->room)
+        buf_reserve(&args->text, BYTES_FIRST);
     args->starts = starts;
     args->room = room;
     args->starts[args->count++] = args->text.len;
@@ -148,6 +139,19 @@ void script_args_add_number(struct script_args *args, int64_t number)
     if (number < 0)
         *--at = '-';
     script_args_add(args, at);
+}
+
+void script_args_extend(struct script_args *args, size_t index, size_t skip)
+{
+    size_t len;
+
+    if (!script_args_ok(args))
+        return;
+    len = script_args_len(args, index) - skip;
+    if (!buf_reserve(&args->text, len + 1)) /* hence the text stays where it is */
+        return;
+    args->text.data[args->text.len - 1] = ' '; /* the NUL's place */
+    buf_append(&args->text, script_args_get(args, index) + skip, len + 1);
 }
 
 void script_args_add_packed(struct script_args *args, const int64_t *numbers, size_t count)
@@ -336,7 +340,8 @@ struct script_call *script_call(struct redis *redis, const struct script_spec *s
     call->done = done;
     call->arg = arg;
     call->deadline_us = clock_monotonic_us() + SCRIPT_DEADLINE_MS * US_PER_MS;
-    snprintf(call->run_id, sizeof(call->run_id), "%s", spec->run_id ? spec->run_id : "");
+    if (spec->run_id)
+        snprintf(call->run_id, sizeof(call->run_id), "%s", spec->run_id);
     script_args_init(spec->args);
     if (script_args_ok(&call->args) && redis_is_ready(redis) &&
         (!spec->run_id || strcmp(there, spec->run_id) == 0))
@@ -344,6 +349,11 @@ struct script_call *script_call(struct redis *redis, const struct script_spec *s
     else
         send_later(call, redis_base(redis), 0);
     return call;
+}
+
+const struct script_args *script_call_args(const struct script_call *call)
+{
+    return &call->args;
 }
 
 void script_call_cancel(struct script_call *call)

@@ -39,9 +39,10 @@ enum { SCRIPT_ARGS_MAX = 4096 };
 
 void script_args_init(struct script_args *args);
 void script_args_release(struct script_args *args);
-void script_args_copy(struct script_args *to, const struct script_args *from); /* to is empty */
 void script_args_add(struct script_args *args, const char *text);
 void script_args_add_number(struct script_args *args, int64_t number);
+/* Adds a space and the text of an earlier argument, from its skip-th byte, to the last one. */
+void script_args_extend(struct script_args *args, size_t index, size_t skip);
 /* One argument of many numbers: '<i8' of Lua's struct. */
 void script_args_add_packed(struct script_args *args, const int64_t *numbers, size_t count);
 /* "{t:<name>}:" or "{p:<name>}:". */
@@ -85,6 +86,8 @@ enum { SCRIPT_DEADLINE_MS = 2000, SCRIPT_RUN_ID_SIZE = 64 };
  * waits for a connection. */
 struct script_call *script_call(struct redis *redis, const struct script_spec *spec,
                                 script_done_fn *done, void *arg);
+/* What it asks with, until done returns. */
+const struct script_args *script_call_args(const struct script_call *call);
 /* done will not be called.  Only before it. */
 void script_call_cancel(struct script_call *call);
 
