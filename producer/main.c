@@ -100,13 +100,14 @@ static bool check(const struct config *config, const void *settings, FILE *out, 
     if (!fresh->pepper && !out)
         return err_set(err, "secrets.pepper: is required (32 random bytes in base64)");
     if (fresh->pepper)
-        ok = api_key_pepper_parse(fresh->pepper, pepper, err);
+        ok = api_key_pepper_parse(fresh->pepper, pepper, err) ||
+             err_wrap(err, "%s", config_where(config, "secrets.pepper"));
     crypto_wipe(pepper, sizeof(pepper));
     if (ok && !fresh->tls_certificate != !fresh->tls_key)
         return err_set(err, "producer.tls_certificate and producer.tls_key go together");
     if (ok && !http_listen_check(fresh->listen, err))
         return err_wrap(err, "%s: producer.listen", config_where(config, "producer.listen"));
-    return ok && webhook_settings_check(&fresh->webhooks, err);
+    return ok && webhook_settings_check(&fresh->webhooks, config, err);
 }
 
 static bool bind_listener(struct daemon *daemon, struct err *err)

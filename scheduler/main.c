@@ -286,9 +286,8 @@ static bool check(const struct config *config, const void *settings, FILE *out, 
 {
     const struct scheduler_settings *fresh = settings;
 
-    (void)config;
     (void)out;
-    return webhook_settings_check(&fresh->webhooks, err);
+    return webhook_settings_check(&fresh->webhooks, config, err);
 }
 
 static void stop(struct daemon *daemon)

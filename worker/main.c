@@ -73,7 +73,7 @@ static bool check(const struct config *config, const void *own, FILE *out, struc
     const struct worker_settings *worker = own;
     struct settings *settings;
 
-    if (!webhook_settings_check(&worker->webhooks, err))
+    if (!webhook_settings_check(&worker->webhooks, config, err))
         return false;
     settings = settings_load(config, err);
     if (!settings)

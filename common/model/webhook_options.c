@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/base/config.h"
 #include "common/model/webhook_secret.h"
 
 static bool read_networks(const struct option_list *list, struct webhook_policy *out,
@@ -41,11 +42,24 @@ bool webhook_policy_read(const struct webhook_settings *settings, struct webhook
     return read_all(settings, out, err);
 }
 
-bool webhook_settings_check(const struct webhook_settings *settings, struct err *err)
+/* The messages begin with the option, but for an element's index. */
+static const char *where(const struct config *config, const struct err *err)
+{
+    static const char *const options[] = {"webhooks.allow_networks", "webhooks.schedule_s",
+                                          "secrets.data_key"};
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+        if (strncmp(err->message, options[i], strlen(options[i])) == 0)
+            return config_where(config, options[i]);
+    return "?";
+}
+
+bool webhook_settings_check(const struct webhook_settings *settings, const struct config *config,
+                            struct err *err)
 {
     struct webhook_policy policy;
     bool ok = read_all(settings, &policy, err);
 
     crypto_wipe(&policy, sizeof(policy));
-    return ok;
+    return ok || err_wrap(err, "%s", where(config, err));
 }

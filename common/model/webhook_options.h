@@ -14,6 +14,8 @@
 
 enum { WEBHOOK_TIMEOUT_MAX_MS = 15000, WEBHOOK_WAIT_MAX_S = 30 * 86400 };
 
+struct config;
+
 /* A member of the daemon's own settings struct. */
 struct webhook_settings {
     struct option_list allow_networks;
@@ -76,7 +78,8 @@ bool webhook_policy_read(const struct webhook_settings *settings, struct webhook
                          struct err *err) MUST_CHECK;
 
 /* For a daemon's check, which also sees files that leave the secrets to another one: as
- * webhook_policy_read, but the data key may be missing. */
-bool webhook_settings_check(const struct webhook_settings *settings, struct err *err) MUST_CHECK;
+ * webhook_policy_read, but the data key may be missing, and the error says where in config. */
+bool webhook_settings_check(const struct webhook_settings *settings, const struct config *config,
+                            struct err *err) MUST_CHECK;
 
 #endif

@@ -92,11 +92,17 @@ def test_options_of_the_wrong_type_and_out_of_range(tmp_path):
                                ("producer", "producer: {listen: 8080}\n", "producer.listen: listen on 8080: expected"),
                                ("worker", "metrics_listen: :99999\n", "metrics_listen: listen on :99999: expected"),
                                ("producer", "webhooks: {allow_networks: [127.0.0.0/99]}\n", "127.0.0.0/99"),
+                               ("producer", "webhooks: {allow_networks: [127.0.0.0/99]}\n", ": webhooks.allow_networks[0]"),
+                               ("worker", "webhooks:\n  schedule_s: []\n", ": webhooks.schedule_s"),
+                               ("scheduler", "secrets: {data_key: c2hvcnQ=}\n", ": secrets.data_key"),
+                               ("producer", "secrets: {pepper: c2hvcnQ=}\n", ": secrets.pepper"),
                                ("scheduler", "broker_profile: rabbit\n", "broker_profile")):
         path = tmp_path / "bad.yaml"
         path.write_text(GOOD + text)
         done = check(daemon, path)
-        assert done.returncode != 0 and word in done.stderr + done.stdout, (daemon, text, done.stderr, done.stdout)
+        said = done.stderr + done.stdout
+        assert done.returncode != 0 and word in said, (daemon, text, said)
+        assert re.search(r"bad\.yaml:\d+: ", said), (daemon, text, said)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
