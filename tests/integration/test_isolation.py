@@ -102,3 +102,24 @@ def test_no_tenants_key_opens_an_admin_route(owner, stranger, method, path):
         answer = key.client.request(method, path, json={} if method in ("POST", "PUT", "PATCH") else None)
         assert answer.status_code == 403, f"{method} {path}: {answer.text}"
         assert answer.json()["error"]["code"] == "missing_scope"
+
+
+KEYS = {"nobody": {}, "admin": {"SCOPE_ADMIN"}, "reader": {"SCOPE_JOBS_READ"}, "writer": {"SCOPE_JOBS_WRITE"}}
+
+
+@pytest.mark.parametrize("who", KEYS)
+def test_a_key_opens_the_routes_of_its_scope_and_no_others(stack, who):
+    """Neither does an admin's read or write jobs, and without a key nothing but what is open is answered."""
+    client = stack.admin()
+    if who in ("reader", "writer"):
+        scope = "jobs:read" if who == "reader" else "jobs:write"
+        client = stack.api(key=tenant_key(stack.admin(), f"scope-{uuid.uuid4().hex[:8]}", [scope])[1])
+    elif who == "nobody":
+        client.client.headers.pop("authorization")
+    expected = (401, "missing_key") if who == "nobody" else (403, "missing_scope")
+    for method, path, scope in routes():
+        if scope in KEYS[who] or path in OPEN:
+            continue
+        path = re.sub(r"\{\w+\}", "job_" + "0" * 12 + "7" + "0" * 19, path)
+        answer = client.client.request(method, path, json={} if method in ("POST", "PUT", "PATCH") else None)
+        assert (answer.status_code, answer.json()["error"]["code"]) == expected, f"{method} {path}: {answer.text}"

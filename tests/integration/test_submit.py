@@ -57,6 +57,24 @@ def test_every_field_comes_back_as_given(api):
     api.cancel(job["id"])
 
 
+def test_every_limit_is_reached_and_not_passed(api):
+    most = {"workflow": "w" * 128, "user": "u" * 128, "purpose": "p" * 128, "data_class": "a/b:c@d._-Z9",
+            "metadata": {f"{number:064}": "v" * 512 for number in range(16)}}
+    for attempts, timeout_s in ((1, 1), (20, 3600)):
+        job = api.submit(run_at=soon(hours=1), max_attempts=attempts, timeout_s=timeout_s, **most)
+        assert {name: job[name] for name in most} == most
+        api.cancel(job["id"])
+
+
+@pytest.mark.parametrize("wish", [True, False])
+def test_stream_in_the_request_is_ignored(api, simulator, wish):
+    request = {**chat(tokens=4, model="single"), "stream": wish, "stream_options": {"include_usage": False}}
+    job = api.run(request)
+    assert job["state"] == "succeeded" and job["usage"]["output_tokens"] == 4
+    assert job["result"]["response"]["object"] == "chat.completion"
+    assert [call["stream"] for call in simulator.calls(request)] == [True]
+
+
 def test_a_time_with_an_offset_is_given_back_in_utc(api):
     job = api.submit(run_at="2026-11-30T02:00:00+02:00", deadline="2026-11-30T05:30:00.5+02:00") \
         if datetime.now(timezone.utc) < datetime(2026, 11, 29, tzinfo=timezone.utc) else None
@@ -110,6 +128,10 @@ REFUSED = [
     ("workflow with a space", body(workflow="a b"), "invalid_value", "workflow"),
     ("workflow too long", body(workflow="w" * 129), "invalid_value", "workflow"),
     ("user empty", body(user=""), "invalid_value", "user"),
+    ("purpose with a space", body(purpose="a b"), "invalid_value", "purpose"),
+    ("purpose too long", body(purpose="p" * 129), "invalid_value", "purpose"),
+    ("data_class is a number", body(data_class=1), "invalid_value", "data_class"),
+    ("user too long", body(user="u" * 129), "invalid_value", "user"),
     ("metadata is a list", body(metadata=["a"]), "invalid_value", "metadata"),
     ("metadata value is a number", body(metadata={"a": 1}), "invalid_value", "metadata.a"),
     ("metadata name too long", body(metadata={"n" * 65: "x"}), "invalid_value", None),
