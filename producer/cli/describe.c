@@ -262,7 +262,10 @@ static void bash_values(FILE *out, const struct cli_command *command)
         for (const struct cli_option *o = sets[i]; o && o->name; o++) {
             if (!o->value)
                 continue;
-            fprintf(out, "            '%s --%s') ", command->name, o->name);
+            fprintf(out, "            '%s --%s'", command->name, o->name);
+            if (o->letter)
+                fprintf(out, "|'%s -%c'", command->name, o->letter);
+            fputs(") ", out);
             if (o->choices && strcmp(o->choices, "FILE") == 0)
                 fputs("COMPREPLY=($(compgen -f -- \"$word\")) ;;\n", out);
             else
@@ -313,7 +316,7 @@ void describe_bash(FILE *out)
           "        *\" ${COMP_WORDS[2]} \"*) [ \"$COMP_CWORD\" -gt 2 ] && command=\"$command "
           "${COMP_WORDS[2]}\" ;;\n"
           "    esac\n"
-          "    if [[ $before == --* ]]; then\n"
+          "    if [[ $before == -* ]]; then\n"
           "        case \"$command $before\" in\n",
           out);
     for (const struct cli_command *command = cli_commands; command->name; command++)
@@ -365,17 +368,29 @@ static void zsh_action(const char *choices, FILE *out)
     fputc(')', out);
 }
 
+/* name with its dashes */
+static void zsh_option(const struct cli_option *option, const char *name, FILE *out)
+{
+    fprintf(out, " \\\n                '*%s[", name);
+    put_zsh(option->help, out);
+    fputc(']', out);
+    if (option->value) {
+        fprintf(out, ":%s:", option->value);
+        zsh_action(option->choices, out);
+    }
+    fputc('\'', out);
+}
+
 static void zsh_options(const struct cli_option *options, FILE *out)
 {
+    char name[64];
+
     for (; options && options->name; options++) {
-        fprintf(out, " \\\n                '*--%s[", options->name);
-        put_zsh(options->help, out);
-        fputc(']', out);
-        if (options->value) {
-            fprintf(out, ":%s:", options->value);
-            zsh_action(options->choices, out);
-        }
-        fputc('\'', out);
+        snprintf(name, sizeof(name), "--%s", options->name);
+        zsh_option(options, name, out);
+        snprintf(name, sizeof(name), "-%c", options->letter);
+        if (options->letter)
+            zsh_option(options, name, out);
     }
 }
 
@@ -384,9 +399,12 @@ static void zsh_command(const struct cli_command *command, FILE *out)
     fprintf(out, "        '%s')\n            _arguments", command->name);
     zsh_options(command->options, out);
     zsh_options(cli_global_options, out);
-    if (command->argument_choices) {
+    if (command->max_arguments > 0) { /* else no option is completed behind an argument */
         fputs(" \\\n                '*:argument:", out);
-        zsh_action(command->argument_choices, out);
+        if (command->argument_choices)
+            zsh_action(command->argument_choices, out);
+        else
+            fputc(' ', out);
         fputs("'", out);
     }
     fputs("\n            ;;\n", out);

@@ -223,6 +223,56 @@ def test_a_stream_is_seen_while_it_is_written(cli, terminal, simulator):
     assert terminal.finished() == 0
 
 
+# --- completion ---------------------------------------------------------------------------------
+
+
+def complete(terminal, line, *wanted):
+    """Types the line and presses TAB (again, where a shell lists only then); each wanted is then seen."""
+    terminal.press("C-c")
+    terminal.press("C-l")
+    wait_until(lambda: line not in terminal.screen(history=False), 20, "a clear screen")
+    terminal.tmux("send-keys", "-l", line)
+    terminal.wait_for(re.escape(line.rstrip()))
+    terminal.press("Tab")
+    terminal.press("Tab")
+    wait_until(lambda: all(re.search(rf"(^|\s){re.escape(word)}(\s|$)", terminal.screen(history=False), re.M)
+                           for word in wanted), 20, f"{line!r}: {wanted}")
+
+
+def start_shell(cli, terminal, shell):
+    os.symlink(cli.program, cli.path("nightshift"))
+    cli.path("_nightshift", cli.run("completion", shell).stdout)
+    cli.path(".zshrc", f"PS1='ready> '; PATH={cli.home}:$PATH; fpath=({cli.home} $fpath)\n"
+                       "autoload -Uz compinit; compinit -u -D; bindkey -e\n")
+    cli.path("bashrc", f"PS1='ready> '; PATH={cli.home}:$PATH; . {cli.home}/_nightshift\n"
+                       "bind 'set bell-style none' 'set page-completions off'\n")
+    command = {"zsh": f"ZDOTDIR={cli.home} exec zsh -d -i",
+               "bash": f"exec bash --noprofile --rcfile {cli.path('bashrc')} -i"}[shell]
+    terminal.type(command)
+    terminal.wait_for(r"^ready>")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_tab_completes_in_a_real_shell(cli, shell):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed (make deps)")
+    window = Terminal(cli, width=160, height=50)
+    try:
+        start_shell(cli, window, shell)
+        complete(window, "nightshift ", "submit", "batch", "limits", "doctor", "audit", "completion")
+        complete(window, "nightshift submit --", "--model", "--stream", "--idempotency-key", "--json")
+        complete(window, "nightshift limits ", "get", "set")
+        complete(window, "nightshift limits set acme --budget-", "--budget-day", "--budget-month")
+        complete(window, "nightshift list --state ", "queued", "running", "succeeded", "expired")
+        complete(window, "nightshift completion ", "bash", "zsh")
+        complete(window, "nightshift doct", "doctor")
+        cli.path("prompts-of-today.ndjson", "")
+        complete(window, f"nightshift batch {cli.home}/prompts-of", f"{cli.home}/prompts-of-today.ndjson")
+        complete(window, f"nightshift submit -f {cli.home}/prompts-of", f"{cli.home}/prompts-of-today.ndjson")
+    finally:
+        window.close()
+
+
 def test_help_and_usage_errors_read_well(terminal):
     terminal.run("submit", "--modle", "x")
     assert terminal.finished() == 2
