@@ -7,7 +7,7 @@
 #include "common/base/clock.h"
 #include "common/io/metrics.h"
 #include "common/model/settings.h"
-#include "worker/book.h"
+#include "worker/outcome.h"
 #include "worker/provider_gates.h"
 #include "worker/run_internal.h"
 #include "worker/worker.h"
@@ -346,10 +346,10 @@ static const char *outcome_name(const struct run *run)
 
 static void book(struct run *run)
 {
-    run->outcome = book_call(&run->worst, run->calls, &run->end);
+    run->outcome = outcome_of_call(&run->worst, run->calls, &run->end);
     run->has_outcome = true;
     run->spent_nano += run->outcome.cost_nano;
-    book_count(run_target(run), &run->outcome, &run->end, outcome_name(run));
+    outcome_count(run_target(run), &run->outcome, &run->end, outcome_name(run));
 }
 
 static enum step_result succeed(struct run *run)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tokens and money of a finished call. */
-#include "worker/book.h"
+#include "worker/outcome.h"
 
 #include "common/base/clock.h"
 #include "common/io/metrics.h"
@@ -53,8 +53,8 @@ static void settle(const struct reservation *worst, const struct call_end *end,
         money_cost(&worst->price, out->input_tokens, out->cached_input_tokens, out->output_tokens);
 }
 
-struct call_outcome book_call(const struct reservation *worst, int ordinal,
-                              const struct call_end *end)
+struct call_outcome outcome_of_call(const struct reservation *worst, int ordinal,
+                                    const struct call_end *end)
 {
     struct call_outcome out = {
         .call = ordinal,
@@ -75,8 +75,8 @@ struct call_outcome book_call(const struct reservation *worst, int ordinal,
     return out;
 }
 
-void book_count(const struct target *target, const struct call_outcome *outcome,
-                const struct call_end *end, const char *name)
+void outcome_count(const struct target *target, const struct call_outcome *outcome,
+                   const struct call_end *end, const char *name)
 {
     const char *provider = target->provider->name, *model = target->model;
 
