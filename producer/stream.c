@@ -18,6 +18,7 @@
 #include "common/model/event_read_store.h"
 #include "common/model/job_json.h"
 #include "common/model/job_store.h"
+#include "producer/cursor_read.h"
 #include "producer/live_backlog.h"
 #include "producer/producer.h"
 #include "producer/reply.h"
@@ -511,43 +512,6 @@ static void on_located(const struct event_place *place, void *arg)
         on_watching(false, stream); /* too many: Postgres alone will do */
 }
 
-struct query {
-    const char *after;
-    char text[CURSOR_SIZE + 1];
-};
-
-static bool on_param(const char *name, const char *value, void *arg, struct err *err)
-{
-    struct query *query = arg;
-
-    if (strcmp(name, "after") != 0)
-        return err_input(err, "invalid_value", name,
-                         "unknown query parameter \"%s\" (did you mean \"after\"?)", name);
-    if (query->after)
-        return err_input(err, "invalid_value", name, "after is given twice");
-    snprintf(query->text, sizeof(query->text), "%s", value);
-    query->after = query->text;
-    return true;
-}
-
-/* Last-Event-ID beats ?after=. */
-static bool read_cursor(struct http_request *http, struct cursor *out, struct err *err)
-{
-    const char *text = http_header(http, "last-event-id");
-    struct query query = {0};
-    bool is_header = text && *text;
-
-    *out = CURSOR_START;
-    if (!http_query_each(http, on_param, &query, err))
-        return false;
-    if (!is_header)
-        text = query.after;
-    if (!text || cursor_parse(text, strlen(text), out))
-        return true;
-    return err_input(err, "invalid_value", is_header ? "last-event-id" : "after",
-                     "expected a cursor as it came in `id:`, %d hex digits", CURSOR_LEN);
-}
-
 static void streams_add(struct streams *streams, struct stream *stream)
 {
     stream->next = streams->first;
@@ -592,7 +556,7 @@ void events_handle(struct request_context *context)
 
     if (!id_parse(context->params[0], strlen(context->params[0]), "job_", &job))
         reply_error(context->http, "not_found", NULL, "no job has this id");
-    else if (!read_cursor(context->http, &cursor, &err))
+    else if (!cursor_read(context->http, &cursor, &err))
         reply_err(context->http, &err);
     else if (context->producer->streams->is_draining)
         reply_error(context->http, "unavailable", NULL, "the server is shutting down");
