@@ -18,8 +18,8 @@
 #include "common/model/book_rebuild.h"
 #include "common/model/book_redis.h"
 #include "common/model/book_store.h"
-#include "common/model/budget_alert_store.h"
 #include "common/model/limit_cache.h"
+#include "scheduler/alerts.h"
 #include "scheduler/leader.h"
 #include "scheduler/scheduler.h"
 
@@ -27,7 +27,6 @@ enum {
     VISITS_MAX = 32,       /* books of one pass; not over BOOK_BATCH_MAX */
     CHECK_MS = 15000,      /* a book that does not change is looked at again after so long */
     ENTRIES_MAX = 1000000, /* accounts and records taken of one book */
-    TOLD_MAX = 100000,     /* alerts remembered; more are asked of Postgres again */
     PAST_MAX = 100,        /* old accounts of a book taken out in one pass */
     KNOWN_MAX = 1000000,
 };
@@ -43,13 +42,6 @@ static const struct metric resolved = {
     .type = METRIC_COUNTER,
     .help = "Reservations that nobody settled and the ledger did, by what it said.",
     .labels = {"end"},
-};
-
-static const struct metric alerts_made = {
-    .name = "nightshift_budget_alerts_total",
-    .type = METRIC_COUNTER,
-    .help = "Thresholds of budgets that tenants were told of.",
-    .labels = {"percent"},
 };
 
 /* --- what is remembered ----------------------------------------------------------------------- */
@@ -101,8 +93,8 @@ struct visit {
 
 struct reconcile {
     struct map *known; /* by tenant: struct known */
-    struct map *told;  /* alerts that Postgres has: "tenant account percent" */
-    char **round;      /* tenants of this round */
+    struct alerts *alerts;
+    char **round; /* tenants of this round */
     size_t round_count, round_next;
 
     /* The pass under way. */
@@ -117,8 +109,6 @@ struct reconcile {
     } asked[BOOK_BATCH_MAX];
     size_t asked_count;
     struct ledger ledger;
-    struct budget_alert alerts[BUDGET_ALERTS_MAX];
-    size_t alert_count;
 };
 
 struct reconcile *reconcile_new(void)
@@ -126,8 +116,8 @@ struct reconcile *reconcile_new(void)
     struct reconcile *reconcile = xcalloc(1, sizeof(*reconcile));
 
     reconcile->known = map_new(KNOWN_MAX);
-    reconcile->told = map_new(TOLD_MAX);
-    if (reconcile->known && reconcile->told)
+    reconcile->alerts = alerts_new();
+    if (reconcile->known && reconcile->alerts)
         return reconcile;
     reconcile_free(reconcile);
     return NULL;
@@ -171,7 +161,7 @@ void reconcile_free(struct reconcile *reconcile)
     if (reconcile->known)
         map_each(reconcile->known, free_value, NULL);
     map_free(reconcile->known);
-    map_free(reconcile->told);
+    alerts_free(reconcile->alerts);
     free(reconcile);
 }
 
@@ -236,81 +226,34 @@ static bool remember(struct reconcile *reconcile, const struct visit *visit, int
 
 /* --- alerts ----------------------------------------------------------------------------------- */
 
-static size_t alert_key(const struct budget_alert *alert, char *out, size_t size)
+static void on_told(const struct pg_reply *failed, void *arg)
 {
-    int len = snprintf(out, size, "%s %d:%s|%s %d", alert->tenant, (int)alert->scope, alert->name,
-                       alert->window_id, alert->percent);
-
-    return len > 0 && (size_t)len < size ? (size_t)len : size - 1;
-}
-
-enum { ALERT_KEY_SIZE = JOB_LABEL_MAX + LIMIT_SCOPE_TEXT_SIZE + 64 };
-
-static void on_alerts_made(const struct pg_reply *reply, void *arg)
-{
-    struct reconcile *reconcile = arg;
-    char key[ALERT_KEY_SIZE], percent[8];
-    struct map *empty;
-
-    if (reply->status != PG_OK) {
-        end_pass(reconcile, reply);
-        return;
-    }
-    for (int row = 0; row < pg_rows(reply->result); row++) {
-        const struct budget_alert *alert =
-            &reconcile->alerts[budget_alert_read(reply->result, row)];
-
-        snprintf(percent, sizeof(percent), "%d", alert->percent);
-        metric_add(&alerts_made, METRIC_LABELS(percent), 1);
-    }
-    if (map_count(reconcile->told) > TOLD_MAX - BUDGET_ALERTS_MAX &&
-        (empty = map_new(TOLD_MAX)) != NULL) {
-        map_free(reconcile->told);
-        reconcile->told = empty;
-    }
-    for (size_t i = 0; i < reconcile->alert_count; i++) {
-        size_t len = alert_key(&reconcile->alerts[i], key, sizeof(key));
-
-        /* Whether jobs wait may be otherwise next time. */
-        if (!reconcile->alerts[i].only_if_jobs_wait &&
-            !map_put(reconcile->told, key, len, reconcile))
-            break;
-    }
-    end_pass(reconcile, NULL);
+    end_pass(arg, failed);
 }
 
 static void add_alerts(struct reconcile *reconcile, const struct visit *visit,
                        const struct account *account, int64_t now_us)
 {
-    struct budget_alert due[BUDGET_ALERT_LEVELS];
     struct book_account book = {
         .account = account->text,
         .spent_nano = account->spent,
         .reserved_nano = account->reserved,
         .unknown_nano = account->unknown,
     };
-    size_t count =
-        budget_alerts_due(reconcile->task->scheduler->limits, visit->tenant, &book, now_us, due);
-    char key[ALERT_KEY_SIZE];
 
-    for (size_t i = 0; i < count && reconcile->alert_count < BUDGET_ALERTS_MAX; i++)
-        if (!map_get(reconcile->told, key, alert_key(&due[i], key, sizeof(key))))
-            reconcile->alerts[reconcile->alert_count++] = due[i];
+    alerts_add(reconcile->alerts, reconcile->task->scheduler->limits, visit->tenant, &book, now_us);
 }
 
-/* Those that do not fit into one statement come next time. */
 static void tell_of_thresholds(struct reconcile *reconcile)
 {
     int64_t now_us = clock_db_us();
     struct task *task = reconcile->task;
 
-    reconcile->alert_count = 0;
     for (size_t i = 0; i < reconcile->visit_count; i++)
         for (size_t a = 0; a < reconcile->visits[i].account_count; a++)
             add_alerts(reconcile, &reconcile->visits[i], &reconcile->visits[i].accounts[a], now_us);
-    if (reconcile->alert_count == 0 ||
-        !budget_alerts_make(task->scheduler->books_pg, task->epoch, reconcile->alerts,
-                            reconcile->alert_count, now_us, on_alerts_made, reconcile))
+    if (!alerts_tell(reconcile->alerts, task->scheduler->books_pg, task->epoch, now_us, on_told,
+                     reconcile))
         end_pass(reconcile, NULL);
 }
 
@@ -726,7 +669,5 @@ void reconcile_declare_metrics(void)
     metric_declare(&drift, NULL);
     for (size_t end = BOOK_CALL_SETTLED; end <= BOOK_CALL_UNKNOWN; end++)
         metric_declare(&resolved, METRIC_LABELS(end_names[end]));
-    metric_declare(&alerts_made, METRIC_LABELS("50"));
-    metric_declare(&alerts_made, METRIC_LABELS("80"));
-    metric_declare(&alerts_made, METRIC_LABELS("100"));
+    alerts_declare_metrics();
 }
