@@ -16,6 +16,16 @@ void json_path(char *out, size_t size, const char *path, const char *name)
         out[str_utf8_boundary(out, size - 1)] = '\0';
 }
 
+/* With the digits that a decimal keeps in a double, and never like an integer: who is asked for one
+ * may have written 1.0 or 1e2. */
+static void describe_real(double real, char *out, size_t size)
+{
+    int len = snprintf(out, size, "%.15g", real);
+
+    if (len > 0 && (size_t)len < size && !strpbrk(out, ".e"))
+        snprintf(out + len, size - (size_t)len, ".0");
+}
+
 void json_describe(const json_t *value, char *out, size_t size)
 {
     static const size_t quoted_max = 40;
@@ -24,7 +34,7 @@ void json_describe(const json_t *value, char *out, size_t size)
     if (json_is_integer(value))
         snprintf(out, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     else if (json_is_real(value))
-        snprintf(out, size, "%.17g", json_real_value(value));
+        describe_real(json_real_value(value), out, size);
     else if (json_is_boolean(value))
         snprintf(out, size, "%s", json_is_true(value) ? "true" : "false");
     else if (text && strlen(text) > quoted_max)

@@ -294,6 +294,9 @@ static void test_readers_name_field_rule_and_value(void **state)
     assert_string_equal(err.message, "i: expected a string, got 1.5");
     assert_false(json_read_i64(root, "", "i", 1, 20, &i, &err));
     assert_string_equal(err.message, "i: expected an integer from 1 to 20, got 1.5");
+    json_object_set_new(root, "i", json_real(1e2));
+    assert_false(json_read_i64(root, "", "i", 1, 20, &i, &err));
+    assert_string_equal(err.message, "i: expected an integer from 1 to 20, got 100.0");
     assert_false(json_read_i64(root, "", "big", 1, 20, &i, &err));
     assert_false(json_read_bool(root, "", "s", &b, &err));
     assert_string_equal(err.message, "s: expected true or false, got \"abc\"");
