@@ -5,9 +5,9 @@
 #include "common/io/metrics.h"
 #include "common/model/limit_cache.h"
 #include "common/model/limit_judge.h"
+#include "common/model/price_guard.h"
 #include "common/model/request_facts.h"
 #include "common/model/settings.h"
-#include "common/model/submit_guard.h"
 #include "common/model/worst_case.h"
 #include "producer/producer.h"
 
@@ -31,6 +31,13 @@ static int apply(const struct producer *producer, const struct job_new *job,
                              job->model, out);
 }
 
+/* Is there money that the job must not pass? */
+static bool has_ceiling(const struct job_new *job, const struct applied_limit *applied, int count)
+{
+    return limits_applied_budget(applied, count) ||
+           limit_judge_ceiling(applied, count, job->max_cost_nano) >= 0;
+}
+
 bool intake_judge(const struct producer *producer, struct job_new *job, size_t body_bytes,
                   struct err *err)
 {
@@ -41,17 +48,15 @@ bool intake_judge(const struct producer *producer, struct job_new *job, size_t b
     int count = apply(producer, job, applied);
     struct request_facts facts;
 
-    if (count == 0 && job->worst_case_nano >= 0)
+    if (count == 0 && job->worst_case_nano >= 0 && job->max_cost_nano < 0)
         return true;
     request_facts_read(job->request, job->request_len, &facts);
-    job->priced = facts.priced;
     job->worst_case_nano = route ? worst_case_most_nano(route, &facts) : -1;
     if (route)
         limits.least_nano = worst_case_least_nano(route, &facts);
     if (!limit_judge_job(applied, count, &limits, err))
         return false;
-    return !route || !limits_applied_budget(applied, count) ||
-           submit_guard_check(route, job->priced, err);
+    return !route || !has_ceiling(job, applied, count) || price_guard_route(route, &facts, err);
 }
 
 bool intake_queues(const struct producer *producer, const struct job_new *job,

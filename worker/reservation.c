@@ -15,7 +15,6 @@ struct reservation reservation_of(const struct target *target, const struct requ
         .cost_nano = worst_case_nano(target, facts),
         .price = target_price(target, clock_db_us()),
         .est_tokens = worst_case_input_tokens((size_t)facts->bytes) + output,
-        .priced = facts->priced,
     };
 }
 

@@ -15,7 +15,6 @@ struct reservation {
     int64_t cost_nano;     /* at most */
     struct price price;    /* in force now; the call keeps it */
     int64_t est_tokens;    /* for tokens per minute: a guess of both */
-    unsigned priced;       /* price-changing fields in use */
 };
 
 struct reservation reservation_of(const struct target *target, const struct request_facts *facts);

@@ -11,6 +11,8 @@
 #include "common/model/admission.h"
 #include "common/model/book_rebuild.h"
 #include "common/model/limit_cache.h"
+#include "common/model/limit_judge.h"
+#include "common/model/price_guard.h"
 #include "worker/admit.h"
 #include "worker/run_internal.h"
 #include "worker/worker.h"
@@ -88,35 +90,22 @@ static bool note_budget(struct run *run, const struct applied_limit *limits, int
 
 /* --- what is never tried ---------------------------------------------------------------------- */
 
-static int64_t ceiling_of(const struct run *run, const struct applied_limit *limits, int count)
-{
-    int64_t ceiling = run->claimed->max_cost_nano;
-
-    for (int i = 0; i < count; i++) {
-        int64_t most = limits[i].set->max_job_cost_nano;
-
-        if (!limits[i].set->is_shadow && most >= 0 && (ceiling < 0 || most < ceiling))
-            ceiling = most;
-    }
-    return ceiling;
-}
-
 /* What the job may cost in all, and what nobody can price: at submit it was so, or no limit was.
  * True: the run fails. */
 static bool is_forbidden(struct run *run, const struct applied_limit *limits, int count)
 {
-    int64_t ceiling = ceiling_of(run, limits, count);
+    int64_t ceiling = limit_judge_ceiling(limits, count, run->claimed->max_cost_nano);
+    struct err err = {0};
 
     if (ceiling >= 0 && run->worst.cost_nano > ceiling - run->spent_nano) {
         run_fail(run, ERROR_BUDGET, NULL, "the next call could cost more than max_cost_usd leaves");
         return true;
     }
-    if (run->budget.is_enforced && (run->worst.priced & ~run_target(run)->priced_fields)) {
-        run_fail(run, ERROR_BUDGET, NULL,
-                 "the request has a field that changes its price in a way the prices do not tell");
-        return true;
-    }
-    return false;
+    if ((!run->budget.is_enforced && ceiling < 0) ||
+        price_guard_target(run_target(run), &run->request_facts, &err))
+        return false;
+    run_fail(run, ERROR_BUDGET, NULL, err.message);
+    return true;
 }
 
 /* --- ask -------------------------------------------------------------------------------------- */

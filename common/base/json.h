@@ -42,6 +42,10 @@ bool json_member_slice(const char *text, size_t len, const char *name,
 /* Is the slice a string whose decoded value is text? */
 bool json_slice_is(const struct json_slice *slice, const char *text) MUST_CHECK;
 
+/* The decoded value of a string.  False, and out is "": it is no string, is longer than size - 1
+ * bytes, or cannot be decoded. */
+bool json_slice_copy(const struct json_slice *slice, char *out, size_t size) MUST_CHECK;
+
 /* Walks the members of an object ('{') or the elements of an array ('[') of such text without
  * allocating.  open: false when the slice is something else. */
 struct json_walk {

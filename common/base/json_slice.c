@@ -131,6 +131,35 @@ bool json_slice_is(const struct json_slice *slice, const char *text)
     return is_same;
 }
 
+static bool copy_text(const char *text, size_t len, char *out, size_t size)
+{
+    if (len >= size)
+        return false;
+    memcpy(out, text, len);
+    out[len] = '\0';
+    return true;
+}
+
+bool json_slice_copy(const struct json_slice *slice, char *out, size_t size)
+{
+    enum { ESCAPE_LEN = 6 }; /* of a byte at most: \u0041 */
+    json_t *decoded;
+    bool ok;
+
+    *out = '\0';
+    if (slice->len < 2 || slice->text[0] != '"')
+        return false;
+    if (!memchr(slice->text, '\\', slice->len))
+        return copy_text(slice->text + 1, slice->len - 2, out, size);
+    if (slice->len > size * ESCAPE_LEN + 2)
+        return false;
+    decoded = json_parse(slice->text, slice->len, JSON_READ_LENIENT, NULL);
+    ok = json_is_string(decoded) &&
+         copy_text(json_string_value(decoded), json_string_length(decoded), out, size);
+    json_decref(decoded);
+    return ok;
+}
+
 static bool member_is(const struct member *member, const char *name)
 {
     return json_slice_is(&member->name, name);

@@ -96,7 +96,6 @@ struct job_new {
     int64_t est_tokens;   /* input by bytes/3, plus max output */
     /* The most that one call may cost, at the dearest target of its route; -1: no routes known. */
     int64_t worst_case_nano;
-    unsigned priced; /* price-changing fields in use, see submit_guard */
     char *idempotency_key;
     uint8_t body_hash[32]; /* of endpoint and body, where there is a key */
 };

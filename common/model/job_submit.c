@@ -113,7 +113,6 @@ static bool read_route(struct reading *reading)
             return refuse_model(reading);
     }
     request_facts_read(job->request, job->request_len, &facts);
-    job->priced = facts.priced;
     tokens = worst_case_input_tokens(job->request_len) +
              worst_case_output_tokens(route ? &route->targets[0] : NULL, facts.max_output);
     job->est_tokens = tokens < INT32_MAX ? tokens : INT32_MAX;

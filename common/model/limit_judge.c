@@ -80,6 +80,19 @@ bool limit_judge_job(const struct applied_limit *applied, int count,
     return true;
 }
 
+int64_t limit_judge_ceiling(const struct applied_limit *applied, int count, int64_t max_cost_nano)
+{
+    int64_t ceiling = max_cost_nano;
+
+    for (int i = 0; i < count; i++) {
+        int64_t most = applied[i].set->max_job_cost_nano;
+
+        if (!applied[i].set->is_shadow && most >= 0 && (ceiling < 0 || most < ceiling))
+            ceiling = most;
+    }
+    return ceiling;
+}
+
 bool limit_judge_queues(const struct applied_limit *applied, int count,
                         int64_t most_queued[LIMIT_SCOPE_COUNT])
 {

@@ -21,6 +21,10 @@ struct limit_facts {
 bool limit_judge_job(const struct applied_limit *applied, int count,
                      const struct limit_facts *facts, struct err *err) MUST_CHECK;
 
+/* The most that a job may cost in all: max_cost_nano (-1: not asked for), or what the sets give it
+ * (max_job_cost_usd; shadow sets do not) if that is less.  -1: there is no ceiling. */
+int64_t limit_judge_ceiling(const struct applied_limit *applied, int count, int64_t max_cost_nano);
+
 /* max_queued of each scope, for submit_store; -1 where there is none.  False: there is none at all.
  */
 bool limit_judge_queues(const struct applied_limit *applied, int count,

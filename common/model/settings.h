@@ -13,6 +13,7 @@
 struct config;
 
 enum { PROVIDERS_MAX = 256, ROUTES_MAX = 1024, TARGETS_MAX = 16, PRICE_CHANGES_MAX = 15 };
+enum { PRICED_OTHERS_MAX = 8, PRICED_NAME_SIZE = 48 };
 
 struct provider {
     char *name;
@@ -43,7 +44,10 @@ struct target {
     struct price_change changes[PRICE_CHANGES_MAX]; /* the earliest first */
     int64_t context_tokens;                         /* 0: unknown */
     int64_t max_output_tokens;                      /* the model's own maximum; 0: unknown */
-    unsigned priced_fields; /* bit per enum priced_field that the price tells of */
+    /* What may be used under a ceiling, because the price tells of it, see price_guard. */
+    unsigned priced_fields; /* bit per enum priced_field */
+    int priced_other_count; /* and members of other names */
+    char priced_others[PRICED_OTHERS_MAX][PRICED_NAME_SIZE];
 };
 
 struct route {

@@ -68,38 +68,90 @@ static bool read_money(const struct section *model, const char *name, int64_t *o
                           "expected US dollars with at most nine places, 0 or more, got %s", got);
 }
 
-/* Which of the price-changing fields of a request the price accounts for. */
-static bool read_priced_fields(const struct section *model, unsigned *out)
+/* --- priced fields ---------------------------------------------------------------------------- */
+
+static bool refuse_priced(const struct section *model, const char *nearest)
 {
-    static const char list[] = "priced_fields";
-    const json_t *value = json_object_get(model->object, list), *item;
+    return section_refuse(
+        model, "priced_fields", "expected names of request fields, each once%s%s%s",
+        nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+static bool has_other(const struct target *target, const char *name)
+{
+    for (int i = 0; i < target->priced_other_count; i++)
+        if (strcmp(target->priced_others[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* A provider's own field, which only its name is known of: one that nearly is one that we know is
+ * a slip of the pen. */
+static bool add_other(const struct section *model, const char *name, struct target *target)
+{
     const char *names[PRICED_FIELD_COUNT], *nearest;
+
+    for (int field = 0; field < PRICED_FIELD_COUNT; field++)
+        names[field] = priced_field_name((enum priced_field)field);
+    nearest = str_nearest(name, names, PRICED_FIELD_COUNT);
+    if (nearest || !*name || strlen(name) >= PRICED_NAME_SIZE || has_other(target, name))
+        return refuse_priced(model, nearest);
+    if (target->priced_other_count == PRICED_OTHERS_MAX)
+        return section_refuse(model, "priced_fields",
+                              "expected at most %d fields beside those that Nightshift knows",
+                              PRICED_OTHERS_MAX);
+    snprintf(target->priced_others[target->priced_other_count++], PRICED_NAME_SIZE, "%s", name);
+    return true;
+}
+
+static bool add_priced(const struct section *model, const char *name, struct target *target)
+{
+    for (int field = 0; field < PRICED_FIELD_COUNT; field++) {
+        if (strcmp(name, priced_field_name((enum priced_field)field)) != 0)
+            continue;
+        if (target->priced_fields & (1u << field))
+            return refuse_priced(model, NULL);
+        target->priced_fields |= 1u << field;
+        return true;
+    }
+    return add_other(model, name, target);
+}
+
+/* Which of the fields that may change a call's cost the price accounts for. */
+static bool read_priced_fields(const struct section *model, struct target *target)
+{
+    const json_t *value = json_object_get(model->object, "priced_fields"), *item;
     size_t index;
 
     if (!value || json_is_null(value))
         return true;
     if (!json_is_array(value))
-        return section_refuse(model, list, "expected a list of names of request fields");
-    for (int field = 0; field < PRICED_FIELD_COUNT; field++)
-        names[field] = priced_field_name((enum priced_field)field);
+        return section_refuse(model, "priced_fields", "expected a list of names of request fields");
     json_array_foreach(value, index, item)
     {
-        unsigned before = *out;
-
-        for (int field = 0; json_is_string(item) && field < PRICED_FIELD_COUNT; field++)
-            if (strcmp(json_string_value(item), names[field]) == 0)
-                *out |= 1u << field;
-        if (*out != before)
-            continue;
-        nearest = json_is_string(item)
-                      ? str_nearest(json_string_value(item), names, PRICED_FIELD_COUNT)
-                      : NULL;
-        return section_refuse(model, list, "expected request fields, each once%s%s%s",
-                              nearest ? " (did you mean " : "", nearest ? nearest : "",
-                              nearest ? "?)" : "");
+        if (!json_is_string(item))
+            return refuse_priced(model, NULL);
+        if (!add_priced(model, json_string_value(item), target))
+            return false;
     }
     return true;
 }
+
+/* Keeps what both lists have. */
+static void keep_priced(struct target *target, const struct target *other)
+{
+    int kept = 0;
+
+    target->priced_fields &= other->priced_fields;
+    for (int i = 0; i < target->priced_other_count; i++)
+        if (has_other(other, target->priced_others[i])) {
+            memmove(target->priced_others[kept], target->priced_others[i], PRICED_NAME_SIZE);
+            kept++;
+        }
+    target->priced_other_count = kept;
+}
+
+/* --- one price -------------------------------------------------------------------------------- */
 
 /* One price of a model; *price stays as it was where there is none. */
 static bool read_price(const struct section *model, struct price *price, bool *has_price)
@@ -135,7 +187,7 @@ static bool read_sizes(const struct section *model, struct target *target)
 static bool read_model(const struct section *model, struct target *target, bool *has_price)
 {
     return read_price(model, &target->price, has_price) && read_sizes(model, target) &&
-           read_priced_fields(model, &target->priced_fields);
+           read_priced_fields(model, target);
 }
 
 /* --- versions --------------------------------------------------------------------------------- */
@@ -177,12 +229,12 @@ static bool read_version(const struct section *version, size_t index, int64_t *l
                          struct target *target)
 {
     struct price price = {0};
-    unsigned fields = 0;
+    struct target listed = {0};
     bool has_price = false;
     int64_t from_us;
 
     if (!read_from(version, &from_us) || !read_price(version, &price, &has_price) ||
-        !read_sizes(version, target) || !read_priced_fields(version, &fields))
+        !read_sizes(version, target) || !read_priced_fields(version, index == 0 ? target : &listed))
         return false;
     if (!has_price)
         return section_refuse(version, NULL, "expected input_per_mtok and output_per_mtok");
@@ -190,7 +242,8 @@ static bool read_version(const struct section *version, size_t index, int64_t *l
         return section_refuse(version, "from",
                               "expected later than the version before: versions are sorted");
     *last_us = from_us;
-    target->priced_fields = index == 0 ? fields : target->priced_fields & fields;
+    if (index > 0)
+        keep_priced(target, &listed);
     return place_version(version, from_us, &price, index, target);
 }
 

@@ -8,8 +8,28 @@
 #include "common/base/json.h"
 #include "common/model/job_json.h"
 #include "common/model/job_submit.h"
+#include "common/model/price_guard.h"
+#include "common/model/settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What is refused under a ceiling says which field and what of it; what is not, has nothing that a
+ * price would have to tell of. */
+static void check_price(const struct job_new *job)
+{
+    static char model[] = "m";
+    const struct target target = {.model = model};
+    struct err err = {{0}, {0}, {0}};
+    struct request_facts facts;
+    bool is_plain;
+
+    request_facts_read(job->request, job->request_len, &facts);
+    is_plain = !facts.priced && !facts.has_unknown;
+    if (price_guard_target(&target, &facts, &err) != is_plain)
+        abort();
+    if (!is_plain && (strncmp(err.param, "request", 7) != 0 || !*err.message))
+        abort();
+}
 
 static void check_job(struct job_new *job)
 {
@@ -33,9 +53,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err = {{0}, {0}, {0}};
     struct job_new *job = job_submit_read((const char *)data, size, &rules, &err);
 
-    if (job)
+    if (job) {
+        check_price(job);
         check_job(job);
-    else if (!*err.code)
+    } else if (!*err.code)
         abort();
     job_new_free(job);
     return 0;

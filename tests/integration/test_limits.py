@@ -305,6 +305,42 @@ def test_what_changes_the_price_unseen_is_refused_under_a_budget(stack, admin, t
     assert error["param"] == "request.service_tier"
 
 
+def with_plugins(**fields):
+    body = later(**fields)
+    body["request"].update({"plugins": [{"id": "web"}], "top_k": 40, "temperature": 0.5})
+    return body
+
+
+def test_a_field_that_nobody_knows_is_refused_under_a_budget(stack, admin, tenant):
+    body = with_plugins()
+    tenant.post_json("/v1/jobs", body, 202)
+    limit(stack, admin, tenant, {"budget_usd": {"day": "100"}, "shadow": True})
+    tenant.post_json("/v1/jobs", body, 202)
+    limit(stack, admin, tenant, {"budget_usd": {"day": "100"}})
+    error = error_of(tenant.client.post("/v1/jobs", json=body), 400, "invalid_value")
+    assert error["param"] == "request.plugins" and error["type"] == "invalid_request_error"
+    assert "remove it" in error["message"] and "priced_fields of the price of gpt-4o-mini" in error["message"]
+    del body["request"]["plugins"]
+    tenant.post_json("/v1/jobs", body, 202)
+
+
+def test_a_field_that_nobody_knows_is_refused_under_a_ceiling_of_the_job(stack, admin, tenant):
+    error = error_of(tenant.client.post("/v1/jobs", json=with_plugins(max_cost_usd="0.5")), 400, "invalid_value")
+    assert error["param"] == "request.plugins"
+    limit(stack, admin, tenant, {"max_job_cost_usd": "0.5"})
+    error = error_of(tenant.client.post("/v1/jobs", json=with_plugins()), 400, "invalid_value")
+    assert error["param"] == "request.plugins"
+
+
+def test_a_field_that_nobody_knows_fails_a_job_that_was_there_before_the_budget(stack, admin, tenant):
+    made = tenant.post_json("/v1/jobs", with_plugins(run_at=soon(seconds=4)), 202)
+    limit(stack, admin, tenant, {"budget_usd": {"day": "100"}})
+    ended = tenant.ended(made["id"], 30)
+    assert ended["state"] == "failed" and ended["error"]["type"] == "budget", ended["error"]
+    assert ended["error"]["message"].startswith("request.plugins: ")
+    assert ended["calls"] == [] and ended["cost_usd"] == "0.000000000"
+
+
 def test_zero_of_a_rate_or_of_concurrency_makes_jobs_wait(stack, admin, tenant):
     limit(stack, admin, tenant, {"requests_per_minute": 0, "max_concurrency": 0})
     tenant.post_json("/v1/jobs", later(), 202)

@@ -177,6 +177,34 @@ static void test_integer_of_a_thousand_digits_is_accepted(void **state)
     json_decref(root);
 }
 
+static void test_slices_of_strings_are_copied_decoded_or_not_at_all(void **state)
+{
+    static const struct {
+        const char *text, *value; /* NULL: refused */
+    } cases[] = {
+        {"\"\"", ""},
+        {"\"abcdefg\"", "abcdefg"},
+        {"\"abcdefgh\"", NULL},
+        {"\"\\u0061bc\\ud83d\\ude00\"", "abc\xf0\x9f\x98\x80"},
+        {"\"\\u0061bcd\\ud83d\\ude00\"", NULL},
+        {"\"\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\"", "aaaaaaa"},
+        {"\"\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\\u0061\"", NULL},
+        {"\"\\n\"", "\n"},
+        {"12", NULL},
+        {"null", NULL},
+        {"", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct json_slice slice = {.text = cases[i].text, .len = strlen(cases[i].text)};
+        char out[8] = "before";
+
+        assert_int_equal(json_slice_copy(&slice, out, sizeof(out)), cases[i].value != NULL);
+        assert_string_equal(out, cases[i].value ? cases[i].value : "");
+    }
+}
+
 static void test_member_slice_is_the_source(void **state)
 {
     static const struct {
@@ -365,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_lenient_duplicates_last_wins),
         cmocka_unit_test(test_numbers_of_any_size_are_accepted),
         cmocka_unit_test(test_integer_of_a_thousand_digits_is_accepted),
+        cmocka_unit_test(test_slices_of_strings_are_copied_decoded_or_not_at_all),
         cmocka_unit_test(test_member_slice_is_the_source),
         cmocka_unit_test(test_splice_changes_only_what_it_must),
         cmocka_unit_test(test_splice_says_when_it_cannot),

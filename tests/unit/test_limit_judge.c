@@ -64,6 +64,22 @@ static void test_what_never_fits_is_refused_and_named(void **state)
     }
 }
 
+static void test_ceiling_is_the_least_of_all(void **state)
+{
+    struct limit_set none = {.max_job_cost_nano = -1};
+    struct limit_set small = {.max_job_cost_nano = 5};
+    struct limit_set shadow = {.max_job_cost_nano = 1, .is_shadow = true};
+    struct applied_limit applied[] = {{.set = &none}, {.set = &shadow}, {.set = &small}};
+
+    (void)state;
+    assert_int_equal(limit_judge_ceiling(NULL, 0, -1), -1);
+    assert_int_equal(limit_judge_ceiling(NULL, 0, 7), 7);
+    assert_int_equal(limit_judge_ceiling(applied, 2, -1), -1);
+    assert_int_equal(limit_judge_ceiling(applied, 3, -1), 5);
+    assert_int_equal(limit_judge_ceiling(applied, 3, 7), 5);
+    assert_int_equal(limit_judge_ceiling(applied, 3, 0), 0);
+}
+
 static void test_queues_of_the_sets(void **state)
 {
     struct limit_set tenant = {.submits_per_minute = -1, .max_queued = 7};
@@ -88,6 +104,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_never_fits_is_refused_and_named),
+        cmocka_unit_test(test_ceiling_is_the_least_of_all),
         cmocka_unit_test(test_queues_of_the_sets),
     };
 

@@ -14,6 +14,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/config.h"
+#include "common/model/request_facts.h"
 #include "common/model/settings.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -297,6 +298,22 @@ static const struct {
      "test.yaml:5: prices.p.m.output_per_mtok: expected at most 10000 US dollars"},
     {PRICED "{input_per_mtok: -1, output_per_mtok: 1}}\n",
      "test.yaml:5: prices.p.m.input_per_mtok: expected US dollars"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: audio}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected a list of names of request fields"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: [service_teir]}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected names of request fields, each once (did you "
+     "mean service_tier?)"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: [audio, audio]}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected names of request fields, each once"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: [plugins, plugins]}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected names of request fields, each once"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: [5]}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected names of request fields, each once"},
+    {PRICED "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: [\"\"]}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected names of request fields, each once"},
+    {PRICED
+     "{input_per_mtok: 1, output_per_mtok: 1, priced_fields: [a, b, c, d, e, f, g, h, i]}}\n",
+     "test.yaml:5: prices.p.m.priced_fields: expected at most 8 fields beside those"},
     {PRICED "[]}\n", "test.yaml:5: prices.p.m: expected a price, or a list of 1 to 16"},
     {PRICED "[5]}\n", "test.yaml:5: prices.p.m[0]: expected a mapping, got "},
     {PRICED "[{input_per_mtok: 1}]}\n",
@@ -314,6 +331,32 @@ static const struct {
             " {from: \"2026-02-01T01:00:00+01:00\", input_per_mtok: 1, output_per_mtok: 2}]}\n",
      "test.yaml:5: prices.p.m[1].from: expected later than the version before"},
 };
+
+static void test_priced_fields_are_what_all_versions_list(void **state)
+{
+    struct settings *settings =
+        load("providers:\n  p: {format: openai, base_url: \"http://x\"}\n"
+             "routes:\n  r: {targets: [{provider: p, model: m}, {provider: p, model: n},"
+             " {provider: p, model: f, free: true}]}\nprices:\n"
+             "  p:\n    m: [{input_per_mtok: 1, output_per_mtok: 9,"
+             " priced_fields: [plugins, tools, speed, audio, documents]},"
+             " {from: \"2026-01-01T00:00:00Z\", input_per_mtok: 2, output_per_mtok: 4,"
+             " priced_fields: [documents, audio, plugins, modalities]}]\n"
+             "    n: {input_per_mtok: 1, output_per_mtok: 1, priced_fields: [messages, top_q]}\n"
+             "    f: {priced_fields: [enable_thinking]}\n");
+    const struct target *targets = settings_route(settings, "r")->targets;
+
+    (void)state;
+    assert_int_equal(targets[0].priced_fields, 1u << PRICED_AUDIO);
+    assert_int_equal(targets[0].priced_other_count, 2);
+    assert_string_equal(targets[0].priced_others[0], "plugins");
+    assert_string_equal(targets[0].priced_others[1], "documents");
+    assert_int_equal(targets[1].priced_fields, 1u << PRICED_MESSAGES);
+    assert_int_equal(targets[1].priced_other_count, 1);
+    assert_string_equal(targets[1].priced_others[0], "top_q");
+    assert_string_equal(targets[2].priced_others[0], "enable_thinking");
+    settings_unref(settings);
+}
 
 static void test_price_is_the_one_in_force(void **state)
 {
@@ -399,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_empty_configuration_has_no_routes),
         cmocka_unit_test(test_settings_live_until_the_last_reference),
         cmocka_unit_test(test_print_shows_no_secret),
+        cmocka_unit_test(test_priced_fields_are_what_all_versions_list),
         cmocka_unit_test(test_price_is_the_one_in_force),
         cmocka_unit_test(test_prices_and_keys_may_be_files_beside_the_configuration),
         cmocka_unit_test(test_mistakes_are_refused_with_their_place),
