@@ -6,14 +6,13 @@
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "common/io/daemon.h"
-#include "common/model/admission_local.h"
+#include "common/model/admission.h"
 #include "common/model/limit_cache.h"
 #include "producer/intake.h"
 #include "producer/producer.h"
 #include "producer/routes.h"
 
-/* A question under way.  The documents are held: their sets judge again if Redis is away. */
+/* A question under way.  The documents are held: an answer names a set of theirs. */
 struct asking {
     struct producer *producer;
     struct limits *tenant, *key;
@@ -95,51 +94,18 @@ static void guess_meters(const struct asking *asking, struct intake_meters *out)
     }
 }
 
-/* The share of this process, as if all processes of this machine took as much. */
-static void judge_alone(const struct asking *asking, struct intake_verdict *verdict)
-{
-    const char *tenant = asking->text;
-    char names[LIMIT_SCOPE_COUNT][LIMIT_SCOPE_TEXT_SIZE + JOB_LABEL_MAX + 2];
-    struct local_limit limits[LIMIT_SCOPE_COUNT];
-    int index[LIMIT_SCOPE_COUNT], count = 0;
-    struct local_refusal refusal;
-
-    for (int i = 0; i < asking->limit_count; i++) {
-        const struct applied_limit *limit = &asking->limits[i];
-        char scope[LIMIT_SCOPE_TEXT_SIZE];
-
-        if (limit->set->is_shadow || limit->set->submits_per_minute < 0)
-            continue;
-        limit_scope_format(limit->scope, limit->name, scope);
-        snprintf(names[count], sizeof(names[count]), "%s %s", tenant, scope);
-        limits[count] = (struct local_limit){.scope = names[count],
-                                             .requests = limit->set->submits_per_minute,
-                                             .tokens = -1,
-                                             .leases = -1};
-        index[count++] = i;
-    }
-    guess_meters(asking, &verdict->meters);
-    if (asking->submits == 0 || count == 0 ||
-        admission_local_ask(asking->producer->local_limits, "", limits, count, 0,
-                            daemon_process_count(asking->producer->daemon), clock_monotonic_us(), 0,
-                            &refusal))
-        return;
-    refuse(verdict, &asking->limits[index[refusal.index]], refusal.wait_us);
-}
-
 static void on_answer(const struct intake_answer *answer, void *arg)
 {
     struct asking *asking = arg;
     struct intake_verdict verdict = {0};
 
-    if (answer->is_away) {
-        judge_alone(asking, &verdict);
-    } else {
+    if (answer->is_away)
+        guess_meters(asking, &verdict.meters);
+    else
         verdict.meters = (struct intake_meters){
             .is_known = true, .submits = answer->submits, .tokens = answer->tokens};
-        if (answer->is_refused)
-            refuse(&verdict, set_of(asking, answer->scope), answer->retry_after_us);
-    }
+    if (answer->is_refused)
+        refuse(&verdict, set_of(asking, answer->scope), answer->retry_after_us);
     asking->done(&verdict, asking->arg);
     asking_free(asking);
 }

@@ -15,7 +15,6 @@
 #include "common/io/pg.h"
 #include "common/io/redis.h"
 #include "common/model/admission.h"
-#include "common/model/admission_local.h"
 #include "common/model/api_error.h"
 #include "common/model/api_key.h"
 #include "common/model/end_store.h"
@@ -116,14 +115,16 @@ static bool start_limits(struct producer *producer, const struct daemon_settings
                                     .command_timeout_ms = LIMIT_TIMEOUT_MS};
 
     producer->limits = limit_cache_new(producer->base, producer->api_pg);
-    producer->local_limits = admission_local_new();
-    if (!producer->limits || !producer->local_limits)
+    if (!producer->limits)
         return err_set(err, "start the limits: out of memory");
     producer->limit_redis = redis_new(producer->base, &options, err);
     if (!producer->limit_redis)
         return false;
     producer->admission = admission_new(producer->base, producer->limit_redis);
-    return producer->admission || err_set(err, "start the limits: out of memory");
+    if (!producer->admission)
+        return err_set(err, "start the limits: out of memory");
+    admission_set_workers(producer->admission, daemon_process_count(producer->daemon));
+    return true;
 }
 
 static bool read_configuration(struct producer *producer, struct err *err)
@@ -248,7 +249,6 @@ void producer_free(struct producer *producer)
     auth_free(producer->auth);
     if (producer->redis)
         redis_free(producer->redis);
-    admission_local_free(producer->local_limits);
     watches_free(producer->watches);
     publisher_free(producer->publisher);
     settings_unref(producer->settings);

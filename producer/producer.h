@@ -10,7 +10,6 @@
 #include "common/model/webhook_options.h"
 
 struct admission;
-struct admission_local;
 struct auth;
 struct daemon;
 struct end_store;
@@ -72,7 +71,6 @@ struct producer {
     struct redis *redis;
     struct redis *limit_redis; /* its own: a deadline drops its connection */
     struct admission *admission;
-    struct admission_local *local_limits; /* while Redis is away */
     struct watches *watches;
     struct publisher *publisher;
     struct streams *streams;
