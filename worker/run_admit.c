@@ -32,12 +32,6 @@ enum {
 
 /* --- what applies ----------------------------------------------------------------------------- */
 
-static bool has_rates(const struct limit_set *set)
-{
-    return set->requests_per_minute >= 0 || set->tokens_per_minute >= 0 ||
-           set->max_concurrency >= 0;
-}
-
 static bool has_window(const struct applied_limit *limits, int count, int window)
 {
     for (int i = 0; i < count; i++)
@@ -157,7 +151,7 @@ static enum step_result ask(struct run *run, const struct applied_limit *limits,
 static bool needs_asking(const struct run *run, const struct applied_limit *limits, int count)
 {
     for (int i = 0; i < count; i++)
-        if (has_rates(limits[i].set))
+        if (admission_has_rates(limits[i].set))
             return true;
     return run->budget.is_there || provider_has_limits(run_target(run)->provider);
 }

@@ -273,8 +273,7 @@ static void note_local(struct admission_ask *ask, const struct admission_request
     for (int i = 0; i < request->limit_count; i++) {
         const struct limit_set *set = request->limits[i].set;
 
-        if (set->is_shadow || (set->requests_per_minute < 0 && set->tokens_per_minute < 0 &&
-                               set->max_concurrency < 0))
+        if (set->is_shadow || !admission_has_rates(set))
             continue;
         wire_scope_format(request->limits[i].scope, request->limits[i].name, text);
         add_local(ask, request->limits[i].scope, request->tenant, text, set->requests_per_minute,

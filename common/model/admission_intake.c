@@ -83,11 +83,8 @@ static bool read_answer(const struct intake_ask *ask, const struct redis_reply *
     int64_t index;
 
     *answer = (struct intake_answer){.is_away = false};
-    if (reply->kind != REDIS_LIST || reply->count != INTAKE_WORDS)
+    if (!wire_is_numbers(reply, INTAKE_WORDS))
         return false;
-    for (size_t i = 0; i < INTAKE_WORDS; i++)
-        if (reply->items[i].kind != REDIS_INT)
-            return false;
     index = reply->items[2].number;
     if (index < 0 || index >= (ask->scope_count > 0 ? ask->scope_count : 1))
         return false;
@@ -218,22 +215,12 @@ struct seen_ask {
     void *arg;
 };
 
-static bool all_numbers(const struct redis_reply *reply)
-{
-    if (reply->kind != REDIS_LIST || reply->count != SEEN_WORDS)
-        return false;
-    for (size_t i = 0; i < SEEN_WORDS; i++)
-        if (reply->items[i].kind != REDIS_INT)
-            return false;
-    return true;
-}
-
 static void on_seen(enum script_result result, const struct redis_reply *reply, bool may_have_run,
                     void *arg)
 {
     struct seen_ask *ask = arg;
     struct admission_seen seen = {.retry_after_us = -1};
-    bool ok = result == SCRIPT_ANSWERED && all_numbers(reply);
+    bool ok = result == SCRIPT_ANSWERED && wire_is_numbers(reply, SEEN_WORDS);
 
     (void)may_have_run;
     if (ok) {

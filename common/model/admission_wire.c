@@ -207,7 +207,7 @@ static void add_head(struct script_args *args, char kind, const char *owner,
     script_args_add_packed(args, numbers->of, numbers->count);
 }
 
-static bool has_rates(const struct limit_set *set)
+bool admission_has_rates(const struct limit_set *set)
 {
     return set->requests_per_minute >= 0 || set->tokens_per_minute >= 0 ||
            set->max_concurrency >= 0;
@@ -218,7 +218,7 @@ static void put_scopes(struct numbers *numbers, const struct admission_request *
     for (int i = 0; i < request->limit_count; i++) {
         const struct limit_set *set = request->limits[i].set;
 
-        if (has_rates(set))
+        if (admission_has_rates(set))
             put_scope(numbers, set->is_shadow, set->requests_per_minute, set->tokens_per_minute,
                       set->max_concurrency);
     }
@@ -232,7 +232,7 @@ static void add_scopes(const struct admission_request *request, struct script_ar
     for (int i = 0; i < request->limit_count; i++) {
         const struct applied_limit *limit = &request->limits[i];
 
-        if (!has_rates(limit->set))
+        if (!admission_has_rates(limit->set))
             continue;
         map->scopes[map->scope_count] = limit->scope;
         map->scope_texts[map->scope_count++] = args->count;
@@ -335,7 +335,7 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
     *map = (struct wire_map){.scope_count = 0};
     has_accounts = count_budgets(request, &map->has_money) > 0 && request->windows;
     for (int i = 0; i < request->limit_count; i++)
-        scopes += has_rates(request->limits[i].set);
+        scopes += admission_has_rates(request->limits[i].set);
     if (scopes == 0 && !has_accounts)
         return false;
     put_head(&numbers, request, map->has_money, scopes);
@@ -416,9 +416,9 @@ void wire_detail(struct admission_answer *answer, const char *of)
              budget_window_name(answer->window), of, limit, left);
 }
 
-static bool all_numbers(const struct redis_reply *reply, size_t count)
+bool wire_is_numbers(const struct redis_reply *reply, size_t count)
 {
-    if (reply->count != count)
+    if (reply->kind != REDIS_LIST || reply->count != count)
         return false;
     for (size_t i = 0; i < count; i++)
         if (reply->items[i].kind != REDIS_INT)
@@ -457,7 +457,7 @@ static bool read_refusal(const struct redis_reply *reply, const struct script_ar
     const struct redis_reply *words = reply->items;
     char of[ADMISSION_DETAIL_SIZE / 2];
 
-    if (!all_numbers(reply, REFUSAL_WORDS) || words[1].number < 0 ||
+    if (!wire_is_numbers(reply, REFUSAL_WORDS) || words[1].number < 0 ||
         words[1].number >= ADMISSION_DIMENSION_COUNT)
         return false;
     answer->outcome = words[0].number == 2 ? ADMISSION_NEVER : ADMISSION_WAIT;

@@ -43,6 +43,9 @@ bool wire_answer(const struct redis_reply *reply, const struct script_args *args
                  const struct wire_map *map, const char *provider, struct admission_answer *answer,
                  unsigned *shadows) MUST_CHECK;
 
+/* A list of so many integers. */
+bool wire_is_numbers(const struct redis_reply *reply, size_t count);
+
 /* The sentence that goes with a refusal. */
 void wire_detail(struct admission_answer *answer, const char *of);
 
