@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/base/json.h"
+#include "producer/cli/admin_path.h"
 #include "producer/cli/csv_write.h"
 #include "producer/cli/table.h"
 
@@ -229,6 +230,17 @@ int listing_get(struct cli *cli, enum api_who who, const char *path, const struc
         fprintf(stderr, "(there are more: --after %s)\n",
                 json_string_or_null(last_of(json_object_get(list, "data")), "id"));
     json_decref(list);
+    return code;
+}
+
+int listing_of(struct cli *cli, const char *pattern, const struct field *fields)
+{
+    struct buf path;
+    int code;
+
+    admin_path(&path, pattern, cli->arguments);
+    code = listing_get(cli, WHO_ADMIN, path.data, fields);
+    buf_release(&path);
     return code;
 }
 

@@ -51,6 +51,8 @@ void listing_show(const struct cli *cli, const json_t *array, const struct field
 void listing_record(const struct cli *cli, const json_t *object, const struct field *fields);
 /* GET of a list (`data`) and its table; --json passes it on as it came. */
 int listing_get(struct cli *cli, enum api_who who, const char *path, const struct field *fields);
+/* The same for an admin, at an address whose % are the command's arguments. */
+int listing_of(struct cli *cli, const char *pattern, const struct field *fields);
 /* A value as people read it. */
 void field_format(const json_t *object, const struct field *field, struct buf *out);
 /* The value at a path; NULL when there is none. */

@@ -113,13 +113,7 @@ int tenants_set_run(struct cli *cli)
 
 int keys_list_run(struct cli *cli)
 {
-    struct buf path;
-    int code;
-
-    admin_path(&path, "/admin/v1/tenants/%/keys", cli->arguments);
-    code = listing_get(cli, WHO_ADMIN, path.data, key_fields);
-    buf_release(&path);
-    return code;
+    return listing_of(cli, "/admin/v1/tenants/%/keys", key_fields);
 }
 
 int keys_create_run(struct cli *cli)

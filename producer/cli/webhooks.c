@@ -37,13 +37,7 @@ static const struct field delivery_fields[] = {
 
 int endpoints_list_run(struct cli *cli)
 {
-    struct buf path;
-    int code;
-
-    admin_path(&path, "/admin/v1/tenants/%/endpoints", cli->arguments);
-    code = listing_get(cli, WHO_ADMIN, path.data, endpoint_fields);
-    buf_release(&path);
-    return code;
+    return listing_of(cli, "/admin/v1/tenants/%/endpoints", endpoint_fields);
 }
 
 int endpoints_create_run(struct cli *cli)
