@@ -231,8 +231,13 @@ static void judge_provider(struct check *check, const struct provider *provider,
     else if (asked->status == 200)
         check_ok(check, "%s is reachable%s", name,
                  *provider->api_key ? " and accepts the key" : " (no key is set)");
+    else if (*provider->api_key)
+        check_skip(check,
+                   "%s is reachable, but its key was not tried: it lists no models (%d), and what "
+                   "else would need the key costs money",
+                   name, asked->status);
     else
-        check_ok(check, "%s is reachable (it lists no models, so its key was not tried)", name);
+        check_ok(check, "%s is reachable (no key is set)", name);
 }
 
 void doctor_check_providers(const struct doctor *doctor, struct check *check)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`nightshift doctor` with each of the seven parts dead or frozen in turn, and with wrong settings."""
 
+import http.server
 import json
 import os
 import subprocess
+import threading
 
 import pytest
 
@@ -68,6 +70,34 @@ def examine(cli, *words, environment=None):
 
 def bad(findings, check):
     return [finding for finding in findings[check] if finding["state"] == "bad"]
+
+
+class NoModels(http.server.BaseHTTPRequestHandler):
+    """A provider that lists no models."""
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        self.send_response(404)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format, *args):  # pylint: disable=redefined-builtin
+        pass
+
+
+def test_a_key_that_cannot_be_tried_is_not_called_good(cli):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NoModels) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        path = cli.path("providers.yaml", "providers:\n"
+                        f"  keyed: {{format: openai, base_url: \"{url}\", api_key: sk-never-tried}}\n"
+                        f"  open: {{format: openai, base_url: \"{url}\"}}\n"
+                        "routes:\n  fast: {targets: [{provider: keyed, model: m, free: true}]}\n")
+        findings, _ = examine(cli, "--config", path)
+        server.shutdown()
+    told = {finding["text"].split()[0]: finding for finding in findings["providers"]}
+    assert told["keyed"]["state"] == "skipped" and "key was not tried" in told["keyed"]["text"]
+    assert told["open"]["state"] == "ok" and "no key is set" in told["open"]["text"]
+    assert "sk-never-tried" not in json.dumps(findings)
 
 
 def test_all_is_well(stack, cli):
