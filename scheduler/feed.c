@@ -175,7 +175,7 @@ static bool take_gates(struct feed_pass *pass, const struct pg_result *result)
     for (size_t row = 0; row < rows; row++)
         if (gate_read(result, (int)row, &all[count]))
             count++;
-    return gates_init(&pass->gates, all, count);
+    return gates_init(&pass->gates, pass->room, all, count);
 }
 
 static void on_gates(const struct pg_reply *reply, void *arg)

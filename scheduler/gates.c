@@ -8,7 +8,16 @@
 enum {
     BURST_US = 6000000,     /* a tenth of a minute: what all limits let through at once */
     PACE_PARTS = 4,         /* those put off come faster than the gate's pace, which may rise */
-    CONCURRENCY_PACE = 5000 /* microseconds: nobody knows when a call ends */
+    SHORT_CALL_US = 200000, /* of concurrency nobody knows the pace: enough for calls so short */
+    PACE_MIN_US = 1000,
+    PACE_MAX_US = 10000
+};
+
+/* Who stays in place although stopped.  Of a tenant it is counted at its first gate. */
+struct gate_kept {
+    size_t first;
+    int64_t of_gate[PRIORITY_COUNT];
+    int64_t of_tenant[PRIORITY_COUNT];
 };
 
 static int compare_key(const struct gate *gate, const char *tenant, enum limit_scope kind,
@@ -46,15 +55,18 @@ static int64_t quota_of(const struct gate *gate)
     return passed < burst ? passed : burst;
 }
 
-bool gates_init(struct gates *gates, struct gate *all, size_t count)
+bool gates_init(struct gates *gates, const int room[PRIORITY_COUNT], struct gate *all, size_t count)
 {
     *gates = (struct gates){.all = all, .count = count};
+    for (int p = 0; p < PRIORITY_COUNT; p++)
+        gates->kept_max[p] = (room[p] < FEED_GATED_ROWS ? room[p] : FEED_GATED_ROWS) / 2;
     if (count == 0)
         return true;
     gates->quota = calloc(count, sizeof(*gates->quota));
     gates->used = calloc(count, sizeof(*gates->used));
     gates->tail_us = calloc(count, sizeof(*gates->tail_us));
-    if (!gates->quota || !gates->used || !gates->tail_us)
+    gates->kept = calloc(count, sizeof(*gates->kept));
+    if (!gates->quota || !gates->used || !gates->tail_us || !gates->kept)
         return false;
     qsort(all, count, sizeof(*all), compare);
     for (size_t i = 0; i < count; i++) {
@@ -62,6 +74,8 @@ bool gates_init(struct gates *gates, struct gate *all, size_t count)
         gates->tail_us[i] = all[i].tail_us > all[i].until_us ? all[i].tail_us : all[i].until_us;
         if (gates->tail_us[i] < 0)
             gates->tail_us[i] = 0;
+        gates->kept[i].first =
+            i > 0 && strcmp(all[i - 1].tenant, all[i].tenant) == 0 ? gates->kept[i - 1].first : i;
     }
     return true;
 }
@@ -72,6 +86,7 @@ void gates_release(struct gates *gates)
     free(gates->quota);
     free(gates->used);
     free(gates->tail_us);
+    free(gates->kept);
 }
 
 /* --- filter ----------------------------------------------------------------------------------- */
@@ -119,16 +134,36 @@ static long find(const struct gates *gates, const struct feed_candidate *candida
 
 static int64_t pace_of(const struct gate *gate)
 {
-    if (gate->most >= 0)
-        return CONCURRENCY_PACE;
-    return gate->interval_us / PACE_PARTS;
+    int64_t pace_us;
+
+    if (gate->most < 0)
+        return gate->interval_us / PACE_PARTS;
+    pace_us = gate->most > 0 ? SHORT_CALL_US / gate->most : PACE_MAX_US;
+    if (pace_us > PACE_MAX_US)
+        return PACE_MAX_US;
+    return pace_us > PACE_MIN_US ? pace_us : PACE_MIN_US;
 }
 
-static void put_off(struct gates *gates, const struct feed_candidate *candidate, long index)
+/* Priorities apart, as they are looked at: the low ones keep no place of the high ones. */
+static bool stays(struct gates *gates, enum priority priority, long index)
+{
+    struct gate_kept *kept = &gates->kept[index], *first = &gates->kept[kept->first];
+
+    if (gates->all[index].kind == LIMIT_TENANT)
+        return true;
+    if (kept->of_gate[priority] >= gates->all[index].most ||
+        first->of_tenant[priority] >= gates->kept_max[priority])
+        return false;
+    kept->of_gate[priority]++;
+    first->of_tenant[priority]++;
+    return true;
+}
+
+static void stop(struct gates *gates, const struct feed_candidate *candidate, long index)
 {
     struct gate *gate = &gates->all[index];
 
-    if (gate->kind == LIMIT_TENANT || gates->delay_count == GATE_DELAYS_MAX)
+    if (stays(gates, candidate->priority, index) || gates->delay_count == GATE_DELAYS_MAX)
         return;
     gates->tail_us[index] += pace_of(gate);
     gates->delays[gates->delay_count++] = (struct gate_delay){
@@ -142,15 +177,15 @@ static void put_off(struct gates *gates, const struct feed_candidate *candidate,
 /* May it go?  Then it is counted at each of its gates. */
 static bool passes(struct gates *gates, const struct feed_candidate *candidate)
 {
-    long found[LIMIT_SCOPE_COUNT], stop = -1;
+    long found[LIMIT_SCOPE_COUNT], shut = -1;
 
     for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++) {
         found[scope] = find(gates, candidate, scope);
-        if (found[scope] >= 0 && gates->quota[found[scope]] <= 0 && stop < 0)
-            stop = found[scope];
+        if (found[scope] >= 0 && gates->quota[found[scope]] <= 0 && shut < 0)
+            shut = found[scope];
     }
-    if (stop >= 0) {
-        put_off(gates, candidate, stop);
+    if (shut >= 0) {
+        stop(gates, candidate, shut);
         return false;
     }
     for (int scope = 0; scope < LIMIT_SCOPE_COUNT; scope++)

@@ -10,20 +10,26 @@
  * interval as many as the time since it was last used allows, of concurrency as many as have room.
  * Who is stopped by the tenant's own gate stays where it is: the tenant is not looked at again
  * before.  Who is stopped by a scope is put off, each after the one before it, so that the next
- * look finds others: nobody is looked at again and again. */
+ * look finds others: nobody is looked at again and again.  Of a scope at its concurrency the first
+ * stay, too, as many as may run at once: when calls end their successors are there, and need not
+ * come due just then. */
 struct gates {
     struct gate *all; /* sorted */
     int64_t *quota;   /* of each: how many more may go in this pass */
     int64_t *used;
     int64_t *tail_us;
+    struct gate_kept *kept;
+    int64_t kept_max[PRIORITY_COUNT]; /* of a tenant: half of what is looked at */
     size_t count;
     size_t told; /* how many of them gates_next_uses went through */
     struct gate_delay delays[GATE_DELAYS_MAX];
     size_t delay_count;
 };
 
-/* Takes all over (malloc'd); NULL is fine with count 0.  False: out of memory. */
-bool gates_init(struct gates *gates, struct gate *all, size_t count) MUST_CHECK;
+/* Takes all over (malloc'd); NULL is fine with count 0.  room is that of feed_candidates.  False:
+ * out of memory. */
+bool gates_init(struct gates *gates, const int room[PRIORITY_COUNT], struct gate *all,
+                size_t count) MUST_CHECK;
 void gates_release(struct gates *gates);
 
 /* Keeps of candidates those that may go, in their order, and returns how many. */

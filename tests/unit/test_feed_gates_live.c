@@ -101,6 +101,21 @@ static void test_concurrency_leaves_as_many_as_have_room(void **state)
     assert_int_equal(dealt("acme"), 5);
 }
 
+/* Nobody needs to come due for a call that ends. */
+static void test_a_scope_at_its_concurrency_has_successors_ready(void **state)
+{
+    (void)state;
+    wait_here("acme", "w", 20);
+    shut("acme", "workflow", "w", -1, 20000);
+    sql_run("UPDATE gates SET most = 5");
+    for (int pass = 0; pass < 3; pass++)
+        assert_true(fixture_pass(one, "feed"));
+    assert_int_equal(dealt("acme"), 5);
+    sql_run("DELETE FROM queue WHERE dispatched_at IS NOT NULL");
+    assert_true(fixture_pass(one, "feed"));
+    assert_int_equal(dealt("acme"), 5);
+}
+
 static void test_rows_of_a_closed_scope_are_put_off_once_and_in_order(void **state)
 {
     (void)state;
@@ -181,6 +196,7 @@ int main(void)
         LIVE(test_a_metered_tenant_gets_one_each_interval),
         LIVE(test_a_gate_opens_faster_while_nobody_is_refused),
         LIVE(test_concurrency_leaves_as_many_as_have_room),
+        LIVE(test_a_scope_at_its_concurrency_has_successors_ready),
         LIVE(test_rows_of_a_closed_scope_are_put_off_once_and_in_order),
         LIVE(test_what_was_dealt_before_the_gate_closed_is_taken_back),
         LIVE(test_disabled_tenants_are_not_dealt_and_what_was_is_taken_back),

@@ -15,6 +15,7 @@
 enum { CANDIDATES = 40 };
 
 static struct feed_candidate candidates[CANDIDATES];
+static int room[PRIORITY_COUNT] = {2000, 2000, 2000};
 
 /* All of one tenant and workflow, told apart by dispatch_seq. */
 static void wait_for(const char *tenant, const char *workflow)
@@ -45,7 +46,7 @@ static struct gates *gates_of(const struct gate *all, size_t count)
     assert_true(gates && copy);
     if (count > 0)
         memcpy(copy, all, count * sizeof(*all));
-    assert_true(gates_init(gates, copy, count));
+    assert_true(gates_init(gates, room, copy, count));
     return gates;
 }
 
@@ -181,6 +182,106 @@ static void test_who_is_stopped_by_the_tenants_own_gate_stays(void **state)
     gates_drop(gates);
 }
 
+static size_t put_off_of(const struct gate *gate)
+{
+    struct gates *gates = gates_of(gate, 1);
+    size_t count;
+
+    assert_int_equal(gates_filter(gates, candidates, CANDIDATES), 0);
+    count = gates->delay_count;
+    gates_drop(gates);
+    return count;
+}
+
+static void test_at_a_scopes_concurrency_as_many_stay_as_may_run_at_once(void **state)
+{
+    struct gate gate = gate_of("acme", LIMIT_WORKFLOW, "night");
+
+    (void)state;
+    wait_for("acme", "night");
+    gate.most = gate.in_flight = 8;
+    assert_int_equal(put_off_of(&gate), CANDIDATES - 8);
+    gate.most = gate.in_flight = CANDIDATES;
+    assert_int_equal(put_off_of(&gate), 0);
+    gate.most = gate.in_flight = 0;
+    assert_int_equal(put_off_of(&gate), CANDIDATES);
+}
+
+/* A look takes as many rows as there is room for: those who stay must not be all of it. */
+static void test_where_little_room_is_few_stay(void **state)
+{
+    struct gate gate = gate_of("acme", LIMIT_WORKFLOW, "night");
+
+    (void)state;
+    wait_for("acme", "night");
+    gate.most = gate.in_flight = 8;
+    room[candidates[0].priority] = 6;
+    assert_int_equal(put_off_of(&gate), CANDIDATES - 3);
+    room[candidates[0].priority] = 1;
+    assert_int_equal(put_off_of(&gate), CANDIDATES);
+    room[candidates[0].priority] = 2000;
+}
+
+static void test_who_stays_leaves_places_to_other_priorities(void **state)
+{
+    struct gate gate = gate_of("acme", LIMIT_WORKFLOW, "night");
+
+    (void)state;
+    wait_for("acme", "night");
+    for (int i = CANDIDATES / 2; i < CANDIDATES; i++)
+        candidates[i].priority = PRIORITY_LOW;
+    gate.most = gate.in_flight = 8;
+    assert_int_equal(put_off_of(&gate), CANDIDATES - 2 * 8);
+}
+
+static const struct {
+    int64_t most, apart_us;
+} paces[] = {{0, 10000}, {1, 10000}, {8, 10000}, {40, 5000}, {100, 2000}, {1000, 1000}};
+
+static void test_the_more_may_run_at_once_the_closer_they_come_again(void **state)
+{
+    static struct feed_candidate many[2 * FEED_GATED_ROWS];
+
+    (void)state;
+    wait_for("acme", "night");
+    for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++)
+        many[i] = candidates[0];
+    for (size_t i = 0; i < sizeof(paces) / sizeof(paces[0]); i++) {
+        struct gate gate = gate_of("acme", LIMIT_WORKFLOW, "night");
+        struct gates *gates;
+
+        gate.most = gate.in_flight = paces[i].most;
+        gates = gates_of(&gate, 1);
+        assert_int_equal(gates_filter(gates, many, sizeof(many) / sizeof(many[0])), 0);
+        assert_true(gates->delay_count > 1);
+        assert_int_equal(gates->delays[1].after_us - gates->delays[0].after_us, paces[i].apart_us);
+        gates_drop(gates);
+    }
+}
+
+/* A tenant's users, each at the concurrency of one: others of the tenant must be seen, too. */
+static void test_those_who_stay_fill_no_more_than_half_of_a_look(void **state)
+{
+    static struct feed_candidate many[2 * FEED_GATED_ROWS];
+    static struct gate all[2 * FEED_GATED_ROWS];
+    struct gates *gates;
+
+    (void)state;
+    for (int i = 0; i < 2 * FEED_GATED_ROWS; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "u%d", i);
+        all[i] = gate_of(i % 2 ? "acme" : "other", LIMIT_USER, name);
+        all[i].most = all[i].in_flight = 1;
+        snprintf(many[i].tenant, sizeof(many[i].tenant), "%s", i % 2 ? "acme" : "other");
+        snprintf(many[i].end_user, sizeof(many[i].end_user), "%s", name);
+    }
+    gates = gates_of(all, 2 * FEED_GATED_ROWS);
+    assert_int_equal(gates_filter(gates, many, 2 * FEED_GATED_ROWS), 0);
+    assert_int_equal(gates->delay_count, FEED_GATED_ROWS);
+    gates_drop(gates);
+}
+
 static void test_only_what_is_dealt_counts_as_used(void **state)
 {
     struct gate all[] = {gate_of("acme", LIMIT_TENANT, ""), gate_of("acme", LIMIT_KEY, "k1")};
@@ -240,6 +341,11 @@ int main(void)
         cmocka_unit_test(test_every_gate_of_a_job_must_let_it),
         cmocka_unit_test(test_who_is_stopped_by_a_scope_is_put_off_one_behind_the_other),
         cmocka_unit_test(test_who_is_stopped_by_the_tenants_own_gate_stays),
+        cmocka_unit_test(test_at_a_scopes_concurrency_as_many_stay_as_may_run_at_once),
+        cmocka_unit_test(test_where_little_room_is_few_stay),
+        cmocka_unit_test(test_who_stays_leaves_places_to_other_priorities),
+        cmocka_unit_test(test_the_more_may_run_at_once_the_closer_they_come_again),
+        cmocka_unit_test(test_those_who_stay_fill_no_more_than_half_of_a_look),
         cmocka_unit_test(test_only_what_is_dealt_counts_as_used),
         cmocka_unit_test(test_no_use_is_left_out_however_many_gates_there_are),
     };
