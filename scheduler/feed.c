@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/io/metrics.h"
 #include "common/model/feed_store.h"
@@ -11,7 +12,7 @@
 #include "scheduler/gates.h"
 #include "scheduler/scheduler.h"
 
-enum { REPUBLISH_BATCH = 1000, RECALL_BATCH = 1000 };
+enum { REPUBLISH_BATCH = 1000, RECALL_BATCH = 1000, SAY_EVERY_S = 60 };
 
 static const struct metric dealt_total = {
     .name = "nightshift_dealt_total",
@@ -33,7 +34,37 @@ static const struct metric gates_cut = {
     .help = "1 when more gates may be closed than a pass of the feeder looks at.",
 };
 
+static const struct metric put_off_cut = {
+    .name = "nightshift_put_off_cut",
+    .type = METRIC_GAUGE,
+    .help = "1 when more jobs stop at gates than a pass of the feeder puts off.",
+};
+
 static const struct log_context log_feed = {.component = "feed"};
+
+/* What a pass looks at, or does, only in part when there is too much of it. */
+struct cut {
+    const struct metric *metric;
+    const char *message;
+    int max;
+    bool was_cut;
+    int64_t said_us;
+};
+
+/* Jobs at the gates behind the last are dealt as if those stood open, and come back from workers:
+ * slow, but right. */
+static struct cut cut_gates = {
+    .metric = &gates_cut,
+    .message = "more gates may be closed than a pass looks at: gates_max",
+    .max = GATES_MAX,
+};
+
+/* Jobs behind the last stay in the way of their tenant's others until a later pass. */
+static struct cut cut_delays = {
+    .metric = &put_off_cut,
+    .message = "more jobs stop at gates than a pass puts off: jobs_max",
+    .max = GATE_DELAYS_MAX,
+};
 
 /* A pass that memory did not suffice for has failed like one that Postgres refused. */
 static const struct pg_reply no_memory = {
@@ -62,10 +93,25 @@ struct feed_pass {
     struct gate_use uses[GATE_USES_MAX]; /* of the statement on its way */
 };
 
+/* Said once while it lasts, and no more than once a minute. */
+static void tell_cut(struct cut *cut, bool is_cut)
+{
+    int64_t now = clock_monotonic_us();
+
+    metric_set(cut->metric, NULL, is_cut);
+    if (is_cut && !cut->was_cut &&
+        (cut->said_us == 0 || now - cut->said_us > SAY_EVERY_S * US_PER_S)) {
+        log_warn(&log_feed, "%s=%d", cut->message, cut->max);
+        cut->said_us = now;
+    }
+    cut->was_cut = is_cut;
+}
+
 static void pass_end(struct feed_pass *pass, const struct pg_reply *failed)
 {
     struct task *task = pass->task;
 
+    tell_cut(&cut_delays, pass->gates.is_cut);
     gates_release(&pass->gates);
     free(pass);
     task_end(task, failed, false);
@@ -151,19 +197,6 @@ static void on_candidates(const struct pg_reply *reply, void *arg)
         deal(arg, reply->result);
 }
 
-/* Jobs at the gates behind the last are dealt as if those stood open, and come back from workers:
- * slow, but right.  Said once while it lasts. */
-static void tell_cut(bool is_cut)
-{
-    static bool was_cut;
-
-    metric_set(&gates_cut, NULL, is_cut);
-    if (is_cut && !was_cut)
-        log_warn(&log_feed, "more gates may be closed than a pass looks at: gates_max=%d",
-                 GATES_MAX);
-    was_cut = is_cut;
-}
-
 static bool take_gates(struct feed_pass *pass, const struct pg_result *result)
 {
     size_t rows = (size_t)pg_rows(result), count = 0;
@@ -171,7 +204,7 @@ static bool take_gates(struct feed_pass *pass, const struct pg_result *result)
 
     if (!all)
         return false;
-    tell_cut(rows == GATES_MAX);
+    tell_cut(&cut_gates, rows == GATES_MAX);
     for (size_t row = 0; row < rows; row++)
         if (gate_read(result, (int)row, &all[count]))
             count++;
@@ -209,7 +242,7 @@ static void on_looked(const struct pg_reply *reply, void *arg)
     scheduler->has_tenants_at_rest = look.has_tenants_at_rest;
     scheduler->has_gates = look.has_gates;
     if (!look.has_gates)
-        tell_cut(false);
+        tell_cut(&cut_gates, false);
     fair_room(&look, pass->room);
     if (!has_work(&look, pass->room))
         pass_end(pass, NULL);

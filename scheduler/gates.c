@@ -163,8 +163,12 @@ static void stop(struct gates *gates, const struct feed_candidate *candidate, lo
 {
     struct gate *gate = &gates->all[index];
 
-    if (stays(gates, candidate->priority, index) || gates->delay_count == GATE_DELAYS_MAX)
+    if (stays(gates, candidate->priority, index))
         return;
+    if (gates->delay_count == GATE_DELAYS_MAX) {
+        gates->is_cut = true;
+        return;
+    }
     gates->tail_us[index] += pace_of(gate);
     gates->delays[gates->delay_count++] = (struct gate_delay){
         .gate = gate,

@@ -279,6 +279,27 @@ static void test_those_who_stay_fill_no_more_than_half_of_a_look(void **state)
     gates = gates_of(all, 2 * FEED_GATED_ROWS);
     assert_int_equal(gates_filter(gates, many, 2 * FEED_GATED_ROWS), 0);
     assert_int_equal(gates->delay_count, FEED_GATED_ROWS);
+    assert_false(gates->is_cut);
+    gates_drop(gates);
+}
+
+static void test_who_finds_no_room_to_be_put_off_is_told_of(void **state)
+{
+    static struct feed_candidate many[GATE_DELAYS_MAX + 1];
+    struct gate gate = gate_of("acme", LIMIT_WORKFLOW, "night");
+    struct gates *gates;
+
+    (void)state;
+    wait_for("acme", "night");
+    for (int i = 0; i < GATE_DELAYS_MAX + 1; i++)
+        many[i] = candidates[0];
+    gate.until_us = 1000;
+    gates = gates_of(&gate, 1);
+    assert_int_equal(gates_filter(gates, many, GATE_DELAYS_MAX), 0);
+    assert_false(gates->is_cut);
+    assert_int_equal(gates_filter(gates, many + GATE_DELAYS_MAX, 1), 0);
+    assert_true(gates->is_cut);
+    assert_int_equal(gates->delay_count, GATE_DELAYS_MAX);
     gates_drop(gates);
 }
 
@@ -346,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_who_stays_leaves_places_to_other_priorities),
         cmocka_unit_test(test_the_more_may_run_at_once_the_closer_they_come_again),
         cmocka_unit_test(test_those_who_stay_fill_no_more_than_half_of_a_look),
+        cmocka_unit_test(test_who_finds_no_room_to_be_put_off_is_told_of),
         cmocka_unit_test(test_only_what_is_dealt_counts_as_used),
         cmocka_unit_test(test_no_use_is_left_out_however_many_gates_there_are),
     };
