@@ -111,6 +111,7 @@ static void pass_end(struct feed_pass *pass, const struct pg_reply *failed)
 {
     struct task *task = pass->task;
 
+    task->scheduler->is_full = pass->gates.is_full;
     tell_cut(&cut_delays, pass->gates.is_cut);
     gates_release(&pass->gates);
     free(pass);
@@ -262,6 +263,12 @@ void feed_run(struct task *task)
     }
     pass->task = task;
     feed_look(task->scheduler->feed_pg, on_looked, pass);
+}
+
+void feed_place_free(struct scheduler *scheduler)
+{
+    if (scheduler->is_full && scheduler->tasks)
+        tasks_hurry(scheduler->tasks, feed_run);
 }
 
 /* --- lanes ------------------------------------------------------------------------------------ */

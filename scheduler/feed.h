@@ -9,6 +9,9 @@
  */
 void feed_run(struct task *task);
 
+/* A call under a limit of concurrency has ended: looks soon, if somebody waits for its place. */
+void feed_place_free(struct scheduler *scheduler);
+
 /* Grants the fast lane its credits. */
 void feed_lanes_run(struct task *task);
 

@@ -163,6 +163,7 @@ static void stop(struct gates *gates, const struct feed_candidate *candidate, lo
 {
     struct gate *gate = &gates->all[index];
 
+    gates->is_full = gates->is_full || gate->most > 0;
     if (stays(gates, candidate->priority, index))
         return;
     if (gates->delay_count == GATE_DELAYS_MAX) {

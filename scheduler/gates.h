@@ -24,7 +24,8 @@ struct gates {
     size_t told; /* how many of them gates_next_uses went through */
     struct gate_delay delays[GATE_DELAYS_MAX];
     size_t delay_count;
-    bool is_cut; /* more were to be put off than there is room for: they stay for the next look */
+    bool is_full; /* somebody waits until a call ends */
+    bool is_cut;  /* more were to be put off than there is room for: they stay for the next look */
 };
 
 /* Takes all over (malloc'd); NULL is fine with count 0.  room is that of feed_candidates.  False:

@@ -15,12 +15,14 @@
 #include "common/io/redis.h"
 #include "common/model/admission.h"
 #include "common/model/book_rebuild.h"
+#include "common/model/channels.h"
 #include "common/model/limit_cache.h"
 #include "common/model/schema_store.h"
 #include "common/model/store.h"
 #include "common/model/webhook_sender.h"
 #include "scheduler/audit.h"
 #include "scheduler/counts.h"
+#include "scheduler/feed.h"
 #include "scheduler/leader.h"
 #include "scheduler/prepare.h"
 #include "scheduler/reconcile.h"
@@ -124,6 +126,23 @@ static bool start_budgets(struct scheduler *scheduler, const char *redis_url, st
            err_set(err, "start the books of budgets: out of memory");
 }
 
+static void on_freed(const char *channel, const char *data, size_t len, void *arg)
+{
+    (void)channel, (void)data, (void)len;
+    feed_place_free(arg);
+}
+
+static bool start_ears(struct scheduler *scheduler, const char *redis_url, struct err *err)
+{
+    struct redis_options redis = {.url = redis_url};
+
+    scheduler->subscriber = redis_subscriber_new(scheduler->base, &redis, on_freed, scheduler, err);
+    if (!scheduler->subscriber)
+        return false;
+    redis_subscribe(scheduler->subscriber, CHANNEL_FREED, NULL, NULL);
+    return true;
+}
+
 static bool start_leader(struct scheduler *scheduler, const char *url, struct err *err)
 {
     char host[HOST_SIZE] = "", holder[HOST_SIZE + 16];
@@ -167,6 +186,7 @@ static void release(struct program *program)
         book_rebuild_free(scheduler->books);
     admission_free(scheduler->admission);
     redis_free(scheduler->budget_redis);
+    redis_subscriber_free(scheduler->subscriber);
     limit_cache_free(scheduler->limits);
     if (scheduler->feed_pg)
         pg_free(scheduler->feed_pg);
@@ -216,6 +236,7 @@ static bool start(struct daemon *daemon, struct err *err)
     book_rebuild_declare_metrics();
     if (connect_duties(scheduler, common->database_url, err) &&
         start_budgets(scheduler, common->redis_url, err) &&
+        start_ears(scheduler, common->redis_url, err) &&
         start_leader(scheduler, common->database_url, err) && start_kafka(program, common, err) &&
         start_webhooks(scheduler, err)) {
         scheduler->tasks = tasks_new(scheduler, task_table, task_table_count);

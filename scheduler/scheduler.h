@@ -22,6 +22,7 @@ struct limit_cache;
 struct pg;
 struct reconcile;
 struct redis;
+struct redis_subscriber;
 struct tasks;
 struct webhook_sender;
 
@@ -57,10 +58,12 @@ struct scheduler {
     void (*publish)(struct scheduler *scheduler, const struct ticket *ticket,
                     enum priority priority);
     struct kafka_producer *producer;
-    struct webhook_sender *webhooks; /* on a connection of its own; NULL in tests */
+    struct redis_subscriber *subscriber; /* hears of calls that ended; NULL in tests */
+    struct webhook_sender *webhooks;     /* on a connection of its own; NULL in tests */
 
     bool has_tenants_at_rest; /* as the feeder saw it last */
     bool has_gates;
+    bool is_full; /* somebody waits at a limit of concurrency until a call ends */
     struct rescue_memory rescue_memory;
     int64_t rescue_connected_us;          /* since when rescue_pg is */
     int64_t silence_looked_us;            /* when rescue last looked for silent runs */

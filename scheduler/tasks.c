@@ -22,7 +22,7 @@
 #include "scheduler/usage.h"
 #include "scheduler/webhooks.h"
 
-enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2 };
+enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2, HURRIED_PAUSE_MS = 10 };
 
 const struct task_spec task_table[] = {
     {"feed", 50, true, feed_run},
@@ -77,6 +77,7 @@ static void schedule(struct task *task, int64_t wait_us)
     if (!task->timer || (task->scheduler->tasks && task->scheduler->tasks->is_stopping))
         return;
     wait_us = wait_us < 0 ? 0 : wait_us;
+    task->due_us = clock_monotonic_us() + wait_us;
     wait = (struct timeval){.tv_sec = wait_us / US_PER_S, .tv_usec = wait_us % US_PER_S};
     event_add(task->timer, &wait);
 }
@@ -91,6 +92,7 @@ void task_start(struct task *task)
         return;
     }
     task->is_running = true;
+    task->is_hurried = false;
     task->started_us = clock_monotonic_us();
     task->spec->fn(task);
 }
@@ -133,6 +135,16 @@ static int64_t pause_us(const struct task *task, int64_t took_us, bool has_more)
     return pause > SLOW_FACTOR * took_us ? pause : SLOW_FACTOR * took_us;
 }
 
+/* The least pause behind a pass, which nobody can hurry. */
+static int64_t rest_us(const struct task *task, int64_t took_us, int64_t pause)
+{
+    int64_t rest = SLOW_FACTOR * took_us;
+
+    if (rest < HURRIED_PAUSE_MS * US_PER_MS)
+        rest = HURRIED_PAUSE_MS * US_PER_MS;
+    return task->has_failed || rest > pause ? pause : rest;
+}
+
 static void tell_when_idle(struct tasks *tasks)
 {
     for (size_t i = 0; i < tasks->count; i++)
@@ -144,7 +156,7 @@ static void tell_when_idle(struct tasks *tasks)
 
 void task_end(struct task *task, const struct pg_reply *reply, bool has_more)
 {
-    int64_t took_us = clock_monotonic_us() - task->started_us;
+    int64_t now = clock_monotonic_us(), took_us = now - task->started_us, pause, rest;
     struct tasks *tasks = task->scheduler->tasks;
 
     task->is_running = false;
@@ -153,7 +165,10 @@ void task_end(struct task *task, const struct pg_reply *reply, bool has_more)
         task_failed(task, reply);
     else
         task_went_well(task);
-    schedule(task, pause_us(task, took_us, has_more));
+    pause = pause_us(task, took_us, has_more);
+    rest = rest_us(task, took_us, pause);
+    task->rested_us = now + rest;
+    schedule(task, task->is_hurried ? rest : pause);
     if (tasks && tasks->is_stopping)
         tell_when_idle(tasks);
 }
@@ -210,6 +225,24 @@ void tasks_wake(struct tasks *tasks)
     for (size_t i = 0; i < tasks->count; i++)
         if (!tasks->all[i].is_running)
             schedule(&tasks->all[i], 0);
+}
+
+static void hurry(struct task *task)
+{
+    int64_t now = clock_monotonic_us();
+    int64_t at = task->rested_us > now ? task->rested_us : now;
+
+    if (task->is_running)
+        task->is_hurried = true;
+    else if (at < task->due_us)
+        schedule(task, at - now);
+}
+
+void tasks_hurry(struct tasks *tasks, task_fn *fn)
+{
+    for (size_t i = 0; i < tasks->count; i++)
+        if (tasks->all[i].spec->fn == fn)
+            hurry(&tasks->all[i]);
 }
 
 void tasks_stop(struct tasks *tasks, void (*idle)(void *arg), void *arg)

@@ -32,7 +32,10 @@ struct task {
     struct event *timer; /* NULL: only task_start starts it (tests) */
     int64_t epoch;       /* of the pass; 0 where no leader is needed */
     int64_t started_us;
+    int64_t due_us;    /* when the timer starts it */
+    int64_t rested_us; /* who hurries it does not start it before */
     bool is_running;
+    bool is_hurried; /* while it ran */
     bool has_failed; /* the last pass did */
 };
 
@@ -52,6 +55,10 @@ void tasks_free(struct tasks *tasks);
 
 /* We lead now: what needs that is done at once. */
 void tasks_wake(struct tasks *tasks);
+
+/* There is something to do for the task of that function: its next pass, or one more behind that
+ * which runs, comes soon.  Its share of its connection stays what it is. */
+void tasks_hurry(struct tasks *tasks, task_fn *fn);
 
 /* Begins no more passes; idle is called once, from the loop, when none runs. */
 void tasks_stop(struct tasks *tasks, void (*idle)(void *arg), void *arg);

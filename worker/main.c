@@ -24,6 +24,7 @@
 #include "common/model/webhook_sender.h"
 #include "worker/admit.h"
 #include "worker/drain.h"
+#include "worker/freed.h"
 #include "worker/heartbeat.h"
 #include "worker/intake.h"
 #include "worker/provider_gates.h"
@@ -165,6 +166,9 @@ static bool start_redis(struct worker *worker, const char *url, struct err *err)
     worker->redis = redis_new(worker->base, &redis, err);
     if (!worker->redis)
         return false;
+    worker->freed = freed_new(worker->base, worker->redis);
+    if (!worker->freed)
+        return err_set(err, "tell the feeder of free places: out of memory");
     worker->subscriber = redis_subscriber_new(worker->base, &redis, on_message, worker, err);
     return worker->subscriber != NULL;
 }
@@ -341,6 +345,7 @@ static void stop(struct daemon *daemon)
     intake_free(worker->intake);
     http_client_free(worker->http);
     redis_subscriber_free(worker->subscriber);
+    freed_free(worker->freed);
     redis_free(worker->redis);
     settings_unref(worker->settings);
     map_free(worker->runs_by_job);

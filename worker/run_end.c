@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/admit.h"
+#include "worker/freed.h"
 #include "worker/run_internal.h"
 #include "worker/worker.h"
 
@@ -158,15 +160,37 @@ static enum step_result say_less(struct run *run)
     return STEP_MORE;
 }
 
+/* Does somebody perhaps wait for the place that this run had at a limit of concurrency? */
+static bool has_place(const struct run *run)
+{
+    const struct claimed_job *job = run->claimed;
+    struct applied_limit limits[LIMIT_SCOPE_COUNT];
+    int count;
+
+    if (!(run->hold.parts & ADMISSION_HOLDS_RATES))
+        return false;
+    count = limit_cache_apply(admit_limits(run->worker->admit), job->tenant, job->key_id,
+                              job->workflow, job->end_user, job->model, limits);
+    for (int i = 0; i < count; i++)
+        if (limits[i].set->max_concurrency >= 0 && !limits[i].set->is_shadow)
+            return true;
+    return false;
+}
+
 static enum step_result await_end(struct run *run)
 {
+    bool frees;
+
     if (run->is_end_out)
         return STEP_WAIT;
+    frees = run->reply.outcome == STORE_DONE && has_place(run);
     if (run->has_outcome && (run->reply.outcome == STORE_DONE || run->reply.outcome == STORE_STALE))
         hold_settle(&run->hold, &run->outcome); /* booked by its own key, also when stale */
     switch (run->reply.outcome) {
     case STORE_DONE:
         stream_out_changed(run->out);
+        if (frees)
+            freed_note(run->worker->freed);
         if (run->reply.has_deliveries)
             worker_deliveries_due(run->worker);
         return STEP_END;

@@ -19,6 +19,7 @@ struct end_store;
 struct event;
 struct event_base;
 struct event_store;
+struct freed;
 struct provider_gates;
 struct heartbeat;
 struct http_client;
@@ -60,6 +61,7 @@ struct worker {
     struct http_client *http;
     struct admit *admit;          /* NULL: no limit is known (tests) */
     struct provider_gates *gates; /* NULL: all providers may be called */
+    struct freed *freed;          /* NULL: the feeder finds out by itself (tests) */
     struct heartbeat *heartbeat;
     struct intake *intake;
 

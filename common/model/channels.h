@@ -16,6 +16,9 @@ void channel_of_job(struct id job, char out[CHANNEL_SIZE]);
 /* "ns:worker:<hex>": "cancel <job hex>" and "watch <job hex>" for one worker process. */
 void channel_of_worker(struct id worker, char out[CHANNEL_SIZE]);
 
+/* Something empty: a call under a limit of concurrency has ended, and its place is free. */
+#define CHANNEL_FREED "ns:freed"
+
 /* A message on a job's channel. */
 enum live_kind {
     LIVE_CHANGED, /* something was committed: read Postgres again */
