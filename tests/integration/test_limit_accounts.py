@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from conftest import running, tenant_key
-from test_limit_waits import calls_since, fill, most_at_once, share_used, starts_of, most_in_window, waiting_of
+from test_limit_waits import calls_since, ended, fill, most_at_once, share_used, starts_of, most_in_window, waiting_of
 from testenv.api import chat
 from testenv.stack import CONFIG, Stack
 from testenv.wait import wait_until
@@ -80,9 +80,9 @@ def test_concurrency_of_an_account_is_the_fleets(stack, client):
     seq = stack.simulator.last_seq()
     _, jobs = fill(client, 60, model="narrow", tokens=2, delay_ms=1000)
     wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "concurrency", 10, "its reason")
-    time.sleep(2)
+    wait_until(lambda: len(ended(calls_of(stack, "narrow", seq))) >= 2 * AT_ONCE, 20, "two rounds of calls")
     begin = time.time()
-    time.sleep(6)
+    time.sleep(6)  # this much of time is what is measured
     calls = calls_of(stack, "narrow", seq)
     assert most_at_once(calls) <= AT_ONCE
     assert share_used(calls, begin, begin + 6, AT_ONCE) >= 0.7
