@@ -156,6 +156,16 @@ void sql_assert_text(const char *expected, const char *fmt, ...)
     pg_result_free(result);
 }
 
+void await_blocked(void)
+{
+    int64_t until_us = clock_monotonic_us() + 20 * US_PER_S;
+
+    while (sql_number("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0) {
+        assert_true(clock_monotonic_us() < until_us);
+        turn_loop_ms(2);
+    }
+}
+
 struct job_new fixture_new_job(const char *tenant, enum priority priority, const char *key)
 {
     static char key_id[] = "key1", model[] = "fast", request[] = "{}";

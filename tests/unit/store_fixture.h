@@ -43,6 +43,9 @@ void sql_run(const char *fmt, ...) PRINTF_LIKE(1, 2);
 int64_t sql_number(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void sql_assert_text(const char *expected, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+/* Turns the loop until a statement waits for a lock; fails the test after a while. */
+void await_blocked(void);
+
 /* A second session of the same kind, for transactions left open. */
 void other_run(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

@@ -260,7 +260,7 @@ static void test_claim_waits_beside_a_republish(void **state)
     (void)state;
     other_run("BEGIN; UPDATE queue SET published_at = now()");
     assert_true(claim_ticket(store, &ticket, on_claim, &claim));
-    turn_loop_ms(100);
+    await_blocked();
     assert_false(claim.is_told);
     other_run("COMMIT");
     await_flag(&claim.is_told);
@@ -280,7 +280,7 @@ static void test_claim_beside_a_cancel_finds_nothing(void **state)
     other_run("BEGIN; DELETE FROM queue; UPDATE jobs SET state = 'cancelled';"
               "INSERT INTO counts VALUES ('acme', 1, 'queued', -1), ('acme', 1, 'cancelled', 1)");
     assert_true(claim_ticket(store, &ticket, on_claim, &claim));
-    turn_loop_ms(100);
+    await_blocked();
     assert_false(claim.is_told);
     other_run("COMMIT");
     await_flag(&claim.is_told);

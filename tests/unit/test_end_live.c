@@ -240,7 +240,7 @@ static void test_cancel_flag_that_commits_first_wins(void **state)
     (void)state;
     other_run("BEGIN; UPDATE runs SET cancel_requested = true");
     assert_true(run_end(ends, &end, on_end, &told));
-    turn_loop_ms(100);
+    await_blocked();
     assert_false(told.is_told);
     other_run("COMMIT");
     await_flag(&told.is_told);
@@ -263,7 +263,7 @@ static void test_rescue_that_commits_first_makes_the_end_stale(void **state)
               " SELECT id, tenant, priority, now(), deadline, 1 FROM jobs;"
               "INSERT INTO counts VALUES ('acme', 1, 'running', -1), ('acme', 1, 'queued', 1)");
     assert_true(run_end(ends, &end, on_end, &told));
-    turn_loop_ms(100);
+    await_blocked();
     assert_false(told.is_told);
     other_run("COMMIT");
     await_flag(&told.is_told);
@@ -654,7 +654,7 @@ static void test_chunk_of_a_zombie_never_lands_after_its_superseding(void **stat
               " VALUES ('%s', 1, 2147418112, 'attempt.superseded')",
               hex(live.job));
     assert_true(event_append(events, &delta, on_appended, &told));
-    turn_loop_ms(100);
+    await_blocked();
     assert_false(told.is_told);
     other_run("COMMIT");
     await_flag(&told.is_told);

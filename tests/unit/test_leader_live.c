@@ -263,7 +263,7 @@ static void test_next_leader_waits_for_the_old_ones_transaction(void **state)
     (void)state;
     other_run("BEGIN; SELECT leadership_check(%lld)", (long long)epoch);
     leader_take(fixture_pg[0], epoch, "next", on_answer, &take);
-    turn_loop_ms(200);
+    await_blocked();
     assert_int_equal(take.count, 0);
     sql_run("UPDATE leadership SET beat_at = now()"); /* a beat does not wait */
     other_run("COMMIT");
@@ -281,7 +281,7 @@ static void test_check_during_a_takeover_waits_and_fails(void **state)
     sql_run("DELETE FROM pauses");
     other_run("BEGIN; SELECT FROM leadership FOR UPDATE; UPDATE leadership SET epoch = epoch + 1");
     write_as(fixture_pg[0], epoch, &answer);
-    turn_loop_ms(200);
+    await_blocked();
     assert_int_equal(answer.count, 0);
     other_run("COMMIT");
     await_count(&answer.count, 1);
