@@ -108,6 +108,9 @@ static bool add_given(struct cli *cli, const struct cli_option *option, const ch
 {
     if (cli->given_count == CLI_WORDS_MAX)
         return err_set(err, "too many options");
+    if (!(option->choices && strcmp(option->choices, "FILE") == 0) &&
+        !str_utf8_valid(value, strlen(value)))
+        return err_set(err, "--%s: not UTF-8", option->name);
     if (option->value && option->choices && strcmp(option->choices, "FILE") != 0 &&
         !is_choice(option->choices, value))
         return err_set(err, "--%s: expected one of %s, got \"%.64s\"", option->name,
@@ -144,6 +147,15 @@ static bool take_option(struct cli *cli, int count, char **words, int *at, struc
     return add_given(cli, option, value ? value : "", err);
 }
 
+/* Names of files are whatever bytes they are; all else goes into JSON, which would drop it. */
+static bool check_argument(const struct cli *cli, const char *word, struct err *err)
+{
+    const char *choices = cli->command->argument_choices;
+
+    return (choices && strcmp(choices, "FILE") == 0) || str_utf8_valid(word, strlen(word)) ||
+           err_set(err, "\"%.64s\" is not UTF-8", word);
+}
+
 static bool check_count(const struct cli *cli, struct err *err)
 {
     const struct cli_command *command = cli->command;
@@ -173,6 +185,8 @@ bool cli_parse(struct cli *cli, int count, char **words, struct err *err)
                 return false;
         } else if (cli->argument_count == CLI_WORDS_MAX) {
             return err_set(err, "too many arguments");
+        } else if (!check_argument(cli, word, err)) {
+            return false;
         } else {
             cli->arguments[cli->argument_count++] = word;
         }

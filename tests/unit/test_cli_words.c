@@ -257,10 +257,29 @@ static void test_broken_profiles_are_named(void **state)
     }
 }
 
+static void test_words_that_are_no_utf8_are_refused_but_names_of_files(void **state)
+{
+    static const char *const refused[] = {"keys create acme --expires-at \xff",
+                                          "limits set acme --workflow \xff",
+                                          "tenants create \xc0\x80", "submit -m fast \xff"};
+    static const char *const taken[] = {"batch \xff.csv -o \xff.out -m fast",
+                                        "submit -m fast -f \xff", "tenants create \xc3\xbc"};
+    struct err err;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        assert_false(parse(refused[i], &err));
+        assert_non_null(strstr(err.message, "not UTF-8"));
+    }
+    for (size_t i = 0; i < COUNT(taken); i++)
+        assert_true(parse(taken[i], &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options_and_arguments_are_told_apart),
+        cmocka_unit_test(test_words_that_are_no_utf8_are_refused_but_names_of_files),
         cmocka_unit_test(test_two_words_win_over_one),
         cmocka_unit_test(test_wrong_words_are_named),
         cmocka_unit_test(test_everything_is_written_from_the_table),
