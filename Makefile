@@ -77,7 +77,7 @@ all: programs tools
 
 # What each target needs of Debian's packages is installed when it is missing (deploy/local/deps):
 # targets take `| deps-run` and the like.  `kafka` also gets Apache Kafka, into build/kafka.
-DEPS := build run demo test lint fuzz kafka
+DEPS := build run demo test valgrind lint fuzz kafka
 .PHONY: deps $(DEPS:%=deps-%)
 deps:
 	$(Q)deploy/local/deps $(DEPS)
@@ -191,6 +191,7 @@ bench-admission: $(OUT)/bench/admission | deps-run
 
 # Unit tests link the very objects that ship, and the servers that some of them start.
 FIXTURES := $(call objects,$(wildcard tests/unit/*_fixture.c))
+$(call objects,$(wildcard tests/unit/*.c)): | deps-test
 $(OUT)/tests/test_kafka_live: | $(BIN)/nightshift-broker
 $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_cli) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_migrations) $(LIB_common)
 	@mkdir -p $(dir $@)
@@ -210,7 +211,7 @@ fuzzers: $(FUZZERS)
 .SECONDARY:
 
 # One unit test alone: make unit/test_map
-unit/%: $(OUT)/tests/%
+unit/%: $(OUT)/tests/% | deps-run
 	$(OUT)/tests/$*
 
 # The scripts of admission against a plain model, a million random steps (MODEL_SEED=N: those of N).
@@ -219,9 +220,9 @@ model: $(OUT)/tests/test_admission_model | deps-run
 	$(Q)MODEL_STEPS=1000000 $<
 
 .PHONY: unit valgrind
-unit: $(UNIT_TESTS)
+unit: $(UNIT_TESTS) | deps-run
 	$(Q)tests/run_unit $(FLAVOR) $(UNIT_TESTS)
-valgrind: $(UNIT_TESTS)
+valgrind: $(UNIT_TESTS) | deps-run deps-valgrind
 	$(Q)tests/run_unit --under "valgrind -q --error-exitcode=9 --leak-check=full --vgdb=no --suppressions=tests/valgrind.supp" \
 	  valgrind $(UNIT_TESTS)
 
@@ -262,7 +263,7 @@ SCRIPTS := $(wildcard tests/run tests/run_* tests/check_* tests/*/run tests/benc
   deploy/local/stack deploy/local/demo deploy/local/hello deploy/local/deps)
 LINTS := lint-format lint-tidy lint-cppcheck lint-layers lint-python
 .PHONY: lint $(LINTS) format
-lint: | deps-build deps-lint
+lint: | deps-build deps-test deps-lint
 	$(Q)$(MAKE) --no-print-directory $(LINTS)
 format: | deps-lint
 	$(Q)clang-format -i $(C_SOURCES) $(C_HEADERS)
