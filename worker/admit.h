@@ -21,6 +21,8 @@ void admit_free(struct admit *admit);
 struct admission *admit_admission(struct admit *admit);
 const struct limit_cache *admit_limits(const struct admit *admit);
 struct book_rebuild *admit_books(struct admit *admit);
+/* Somebody knows of newer limits than we do: reads them as soon as may be. */
+void admit_reread(struct admit *admit);
 
 /* Is there nothing left to tell Redis? */
 bool admit_is_quiet(const struct admit *admit);

@@ -60,7 +60,10 @@ static bool note_budget(struct run *run, const struct applied_limit *limits, int
     const char *tenant = run->claimed->tenant;
     struct run_budget *budget = &run->budget;
 
-    *budget = (struct run_budget){.is_enforced = limits_applied_budget(limits, count)};
+    *budget = (struct run_budget){
+        .is_enforced = limits_applied_budget(limits, count),
+        .known_generation = limit_cache_tenant(cache, tenant)->book_generation,
+    };
     for (int w = 0; w < BUDGET_WINDOW_COUNT; w++)
         budget->is_there = budget->is_there || has_window(limits, count, w);
     if (!limit_cache_windows(cache, tenant, clock_db_us(), windows)) {
@@ -305,6 +308,7 @@ static enum step_result admit(struct run *run)
         return STEP_MORE;
     if (!run->worker->admit) {
         run->at = &step_intent;
+        run->budget.known_generation = INT64_MAX;
         (void)is_forbidden(run, NULL, 0); /* which says where the run goes then */
         return STEP_MORE;
     }

@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/io/metrics.h"
 #include "common/model/settings.h"
+#include "worker/admit.h"
 #include "worker/outcome.h"
 #include "worker/provider_gates.h"
 #include "worker/run_internal.h"
@@ -15,6 +16,7 @@
 enum {
     FULL_MS = 100,  /* a store's queue is full: again in a moment */
     AWAY_MS = 1000, /* Postgres is away */
+    REREAD_MS = 50, /* somebody knows of newer limits: until we know them too */
     LEASE_MARGIN_S = 120,
     SILENCE_MARGIN_S = 30,
     RESPONSE_MAX_DEFAULT = 8 * 1024 * 1024,
@@ -76,6 +78,7 @@ static void write_budget(struct run *run)
     const struct run_budget *budget = &run->budget;
 
     run->intent.budget_day = budget->day[0] ? budget->day : NULL;
+    run->intent.known_generation = budget->known_generation;
     if (!(run->hold.parts & ADMISSION_HOLDS_MONEY))
         return;
     run->intent.budget_windows = budget->windows;
@@ -173,6 +176,8 @@ static enum step_result take_intent(struct run *run)
         return run_end_as(run, run->is_cancelled ? JOB_CANCELLED : JOB_EXPIRED);
     case INTENT_STALE_BOOK:
         book_unsent(run);
+        admit_reread(run->worker->admit);
+        run->next = (struct next){.step = NEXT_WAIT, .wait_ms = REREAD_MS};
         run->at = &step_settle; /* and then it is admitted anew */
         return STEP_MORE;
     case INTENT_LOST:
@@ -226,6 +231,7 @@ static void touch(struct run *run)
         return;
     run->touched_us = now;
     run->intent.budget_generation = NULL; /* of no interest any more */
+    run->intent.known_generation = INT64_MAX;
     (void)!call_intent(run->worker->calls, &run->intent, on_touched, NULL);
 }
 

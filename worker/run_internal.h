@@ -46,6 +46,7 @@ struct run_budget {
     char day[BUDGET_DAY_SIZE];
     char windows[BUDGET_WINDOW_COUNT * WINDOW_ID_SIZE]; /* "d20261121,t" */
     char generation[GENERATION_TEXT_SIZE];
+    int64_t known_generation; /* of the tenant's book, when it was asked what applies */
 };
 
 struct run {

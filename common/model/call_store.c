@@ -8,23 +8,27 @@
 
 /* The row of the ledger, the run's counters and lease, and the event that announces the call, if
  * the run is live, not cancelled and within its deadline, and the tenant's book is still the one
- * that the money was reserved in: whoever makes it anew waits for us, or we see that it did.  A
- * repeat changes nothing more, and its answer is the same: bytes leave only after the answer. */
+ * that the money was reserved in: whoever makes it anew waits for us, or we see that it did.  Where
+ * nothing was reserved, the book must be none that the caller had not heard of: a budget may be
+ * newer than what it knows.  A repeat changes nothing more, and its answer is the same: bytes leave
+ * only after the answer. */
 PG_STATEMENT(call_intent_statement,
     "WITH input AS MATERIALIZED ("
     "    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int4[], $4::int4[], $5::int4[],"
     "        $6::int4[], $7::int4[], $8::int4[], $9::text[], $10::text[], $11::text[],"
     "        $12::text[], $13::text[], $14::text[], $15::text[], $16::int8[], $17::int8[],"
-    "        $18::int8[], $19::int8[], $20::text[], $21::text[], $22::text[])"
+    "        $18::int8[], $19::int8[], $20::text[], $21::text[], $22::text[], $23::int8[])"
     "    WITH ORDINALITY AS input(job, run_token, call, attempts, deferrals, lease_s,"
     "        silent_s, event_seq, tenant, key_id, workflow, end_user, route, provider,"
     "        model, input_price, cached_price, output_price, reserved_nano, budget_day,"
-    "        windows, generation, ord)"
-    "), believed AS MATERIALIZED ("
-    "    SELECT i.tenant, b.generation || '.' || k.generation AS generation"
-    "    FROM (SELECT DISTINCT tenant FROM input WHERE generation IS NOT NULL"
-    "          ORDER BY tenant) AS i"
-    "    CROSS JOIN LATERAL (SELECT generation FROM budget_binding FOR SHARE) AS b"
+    "        windows, generation, known_generation, ord)"
+    "), books AS MATERIALIZED ("
+    "    SELECT i.tenant, k.generation, b.generation || '.' || k.generation AS full_generation"
+    "    FROM (SELECT tenant, bool_or(generation IS NOT NULL) AS has_money FROM input"
+    "          GROUP BY tenant ORDER BY tenant) AS i"
+    "    LEFT JOIN LATERAL ("
+    "        SELECT generation FROM budget_binding WHERE i.has_money FOR SHARE"
+    "    ) AS b ON true"
     "    CROSS JOIN LATERAL ("
     "        SELECT generation FROM budget_books"
     "        WHERE budget_books.tenant = i.tenant"
@@ -32,9 +36,12 @@ PG_STATEMENT(call_intent_statement,
     "    ) AS k"
     "), locked AS MATERIALIZED ("
     "    SELECT i.*, r.run, r.is_live AND i.is_believed AS is_go, r.is_live, r.cancel_requested"
-    "    FROM (SELECT *, generation IS NULL"
-    "                    OR (tenant, generation) IN (SELECT tenant, generation FROM believed)"
-    "                    AS is_believed"
+    "    FROM (SELECT *,"
+    "                 CASE WHEN generation IS NOT NULL"
+    "                      THEN (tenant, generation) IN (SELECT tenant, full_generation FROM books)"
+    "                      ELSE NOT EXISTS (SELECT FROM books b WHERE b.tenant = input.tenant"
+    "                                           AND b.generation > input.known_generation)"
+    "                 END AS is_believed"
     "          FROM input"
     "          ORDER BY job) AS i"
     "    CROSS JOIN LATERAL ("
@@ -112,10 +119,10 @@ struct call_store *call_store_new(struct pg *pg)
 {
     static const struct pg_batch_kind intent_kind = {
         .statement = &call_intent_statement,
-        .column_count = 22,
+        .column_count = 23,
         .columns = {PG_UUID, PG_INT8, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_INT4, PG_INT4,
                     PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8,
-                    PG_INT8, PG_INT8, PG_INT8, PG_TEXT, PG_TEXT, PG_TEXT},
+                    PG_INT8, PG_INT8, PG_INT8, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8},
         .key_columns = 1,
         .is_repeatable = true,
         .retry_ms = STORE_RETRY_MS,
@@ -212,6 +219,7 @@ bool call_intent(struct call_store *store, const struct call_intent *intent, cal
         pg_text(intent->budget_day),
         pg_text(intent->budget_windows),
         pg_text(intent->budget_generation),
+        pg_int8(intent->known_generation),
     };
     struct intent_wait *wait = malloc(sizeof(*wait));
 

@@ -43,14 +43,17 @@ struct call_intent {
      * generation of the book. */
     const char *budget_windows;
     const char *budget_generation;
+    /* Without budget_generation: tenant_limits.book_generation as it was when the caller found that
+     * nothing need be reserved; INT64_MAX: whatever it is by now. */
+    int64_t known_generation;
 };
 
 enum intent_outcome {
     INTENT_GO,         /* durable: the call may leave */
     INTENT_CANCELLED,  /* the run's cancel flag is set: end it */
     INTENT_EXPIRED,    /* the job's deadline has passed: end it */
-    INTENT_STALE_BOOK, /* the tenant's book was made anew since the reservation: nothing was
-                          written; release it and reserve again */
+    INTENT_STALE_BOOK, /* the tenant's book was made anew since the reservation, or is newer than
+                          known_generation: nothing was written; release it and look again */
     INTENT_LOST,       /* the run is not ours any more: forget it */
     INTENT_FAILED,     /* not durable, or nobody can know: do not call.  Settle as released (does no
                           harm if the row is not there) and use the next ordinal. */

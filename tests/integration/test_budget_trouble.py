@@ -201,6 +201,16 @@ def test_ceiling_holds_through_killed_workers_and_flushes(stack):
     assert spent + booked >= spender.asked()
 
 
+def test_no_call_begins_without_a_reservation_once_a_first_budget_was_answered(stack):
+    for _ in range(3):
+        spender = Spender(stack)
+        spender.limit(spender.price() + 1)  # which leaves less than a call
+        ids = spender.submit(20)
+        wait_until(lambda: all((spender.api.job(job)["waiting"] or {}).get("reason") == "budget" for job in ids),  # noqa: B023
+                   20, "all to wait for the budget")
+        assert len(stack.simulator.calls(spender.request)) == 1
+
+
 def test_a_budget_in_shadow_counts_and_stops_nothing(stack):
     """Neither over its ceiling nor while Redis is away; what was paid for meanwhile is counted afterwards."""
     spender = Spender(stack)

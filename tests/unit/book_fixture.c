@@ -209,6 +209,7 @@ enum intent_outcome try_intent(const struct call *call)
         .budget_day = call->day,
         .budget_windows = "t",
         .budget_generation = *call->generation ? call->generation : NULL,
+        .known_generation = INT64_MAX, /* as of an intent that was about to commit */
     };
 
     assert_true(call_intent(calls, &intent, on_intended, &intended));

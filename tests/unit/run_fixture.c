@@ -34,10 +34,11 @@ static void on_intent(enum intent_outcome outcome, void *arg)
     *(struct intent_told *)arg = (struct intent_told){.is_told = true, .outcome = outcome};
 }
 
-enum intent_outcome fixture_intend(struct call_store *calls, struct live live, int call,
-                                   const char *generation)
+enum intent_outcome fixture_intend_knowing(struct call_store *calls, struct live live, int call,
+                                           const char *generation, int64_t known_generation)
 {
     struct call_intent intent = {
+        .known_generation = known_generation,
         .budget_day = generation ? "2026-11-21" : NULL,
         .budget_windows = generation ? "d20261121,t" : NULL,
         .budget_generation = generation,
@@ -63,6 +64,12 @@ enum intent_outcome fixture_intend(struct call_store *calls, struct live live, i
     assert_true(call_intent(calls, &intent, on_intent, &told));
     await_flag(&told.is_told);
     return told.outcome;
+}
+
+enum intent_outcome fixture_intend(struct call_store *calls, struct live live, int call,
+                                   const char *generation)
+{
+    return fixture_intend_knowing(calls, live, call, generation, 0);
 }
 
 static void on_settled(enum store_outcome outcome, void *arg)

@@ -18,6 +18,9 @@ struct live fixture_run_job(void);
 
 /* The intent of a call at prices 5, 6 and 7 with 900 nano-dollars reserved; with a generation (or
  * NULL) of the tenant's book, on a day of its own. */
+enum intent_outcome fixture_intend_knowing(struct call_store *calls, struct live live, int call,
+                                           const char *generation, int64_t known_generation);
+/* The same by one who knows of no book. */
 enum intent_outcome fixture_intend(struct call_store *calls, struct live live, int call,
                                    const char *generation);
 

@@ -62,6 +62,22 @@ static void test_intent_without_a_budget_books_on_the_day_of_utc(void **state)
                      1);
 }
 
+static void test_intent_without_a_reservation_needs_to_have_heard_of_the_book(void **state)
+{
+    struct live live = fixture_run_job();
+
+    (void)state;
+    assert_int_equal(fixture_intend_knowing(calls, live, 1, NULL, 0), INTENT_GO);
+    sql_run("INSERT INTO budget_books (tenant, generation) VALUES ('acme', 3)");
+    assert_int_equal(fixture_intend_knowing(calls, live, 2, NULL, 0), INTENT_STALE_BOOK);
+    assert_int_equal(fixture_intend_knowing(calls, live, 2, NULL, 2), INTENT_STALE_BOOK);
+    assert_int_equal(sql_number("SELECT count(*) FROM calls"), 1);
+    assert_int_equal(fixture_intend_knowing(calls, live, 2, NULL, 3), INTENT_GO);
+    assert_int_equal(fixture_intend_knowing(calls, live, 3, NULL, INT64_MAX), INTENT_GO);
+    sql_run("DELETE FROM budget_books");
+    assert_int_equal(fixture_intend_knowing(calls, live, 4, NULL, 3), INTENT_GO);
+}
+
 /* --- gates ------------------------------------------------------------------------------------ */
 
 struct told {
@@ -131,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         LIVE(test_intent_of_a_stale_book_writes_nothing),
         LIVE(test_intent_without_a_budget_books_on_the_day_of_utc),
+        LIVE(test_intent_without_a_reservation_needs_to_have_heard_of_the_book),
         LIVE(test_refused_job_closes_the_gate_for_its_siblings),
     };
 
