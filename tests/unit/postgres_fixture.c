@@ -29,7 +29,7 @@
 #include "common/base/str.h"
 #include "common/io/pg.h"
 
-enum { START_TIMEOUT_MS = 30000, POLL_MS = 20, PATH_SIZE = 256 };
+enum { START_TIMEOUT_MS = 30000, POLL_MS = 20, PATH_SIZE = 256, ARGV_MAX = 32 };
 
 struct postgres_fixture {
     struct postgres_fixture *next;
@@ -92,8 +92,12 @@ static void become_server_user(void)
     prctl(PR_SET_PDEATHSIG, SIGQUIT);
 }
 
-static pid_t spawn(struct postgres_fixture *postgres, const char *program, const char *const *argv)
+/* The program finds its siblings beside itself, hence its whole path as its name. */
+static pid_t spawn(struct postgres_fixture *postgres, const char *program,
+                   const char *const *options)
 {
+    const char *argv[ARGV_MAX];
+    size_t count = 1;
     char path[PATH_SIZE + 32];
     char log[PATH_SIZE + 16];
     pid_t parent = getpid();
@@ -102,6 +106,10 @@ static pid_t spawn(struct postgres_fixture *postgres, const char *program, const
 
     snprintf(path, sizeof(path), "%s/%s", postgres->binaries, program);
     snprintf(log, sizeof(log), "%s/log", postgres->folder);
+    argv[0] = path;
+    while (*options && count < ARGV_MAX - 1)
+        argv[count++] = *options++;
+    argv[count] = NULL;
     pid = fork();
     if (pid != 0)
         return pid;
@@ -130,10 +138,11 @@ static bool make_folder(struct postgres_fixture *postgres, struct err *err)
 
 static bool make_cluster(struct postgres_fixture *postgres, struct err *err)
 {
-    const char *const argv[] = {
-        "initdb", "-D",   postgres->data, "-U",        "nightshift",        "--auth=trust",
-        "-E",     "UTF8", "--locale=C",   "--no-sync", "--no-instructions", NULL};
-    pid_t pid = spawn(postgres, "initdb", argv);
+    const char *const options[] = {
+        "-D", postgres->data, "-U",         "nightshift", "--auth=trust",
+        "-E", "UTF8",         "--locale=C", "--no-sync",  "--no-instructions",
+        NULL};
+    pid_t pid = spawn(postgres, "initdb", options);
     int status;
 
     if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
@@ -152,31 +161,21 @@ static bool answers(const struct postgres_fixture *postgres, struct err *err)
 bool postgres_fixture_restart(struct postgres_fixture *postgres, struct err *err)
 {
     char port[16];
-    const char *const argv[] = {"postgres",
-                                "-D",
-                                postgres->data,
-                                "-p",
-                                port,
-                                "-k",
-                                postgres->folder,
-                                "-c",
-                                "listen_addresses=127.0.0.1",
-                                "-c",
-                                "fsync=off",
-                                "-c",
-                                "shared_buffers=16MB",
-                                "-c",
-                                "max_connections=50",
-                                "-c",
-                                "deadlock_timeout=50ms",
-                                "-c",
-                                "full_page_writes=off",
+    const char *const options[] = {"-D", postgres->data,
+                                "-p", port,
+                                "-k", postgres->folder,
+                                "-c", "listen_addresses=127.0.0.1",
+                                "-c", "fsync=off",
+                                "-c", "shared_buffers=16MB",
+                                "-c", "max_connections=50",
+                                "-c", "deadlock_timeout=50ms",
+                                "-c", "full_page_writes=off",
                                 NULL};
     int64_t deadline_us = clock_monotonic_us() + START_TIMEOUT_MS * US_PER_MS;
     int status;
 
     snprintf(port, sizeof(port), "%d", postgres->port);
-    postgres->pid = spawn(postgres, "postgres", argv);
+    postgres->pid = spawn(postgres, "postgres", options);
     while (postgres->pid > 0 && !answers(postgres, err)) {
         if (waitpid(postgres->pid, &status, WNOHANG) == postgres->pid) {
             postgres->pid = 0;
