@@ -162,15 +162,15 @@ bool postgres_fixture_restart(struct postgres_fixture *postgres, struct err *err
 {
     char port[16];
     const char *const options[] = {"-D", postgres->data,
-                                "-p", port,
-                                "-k", postgres->folder,
-                                "-c", "listen_addresses=127.0.0.1",
-                                "-c", "fsync=off",
-                                "-c", "shared_buffers=16MB",
-                                "-c", "max_connections=50",
-                                "-c", "deadlock_timeout=50ms",
-                                "-c", "full_page_writes=off",
-                                NULL};
+                                   "-p", port,
+                                   "-k", postgres->folder,
+                                   "-c", "listen_addresses=127.0.0.1",
+                                   "-c", "fsync=off",
+                                   "-c", "shared_buffers=16MB",
+                                   "-c", "max_connections=50",
+                                   "-c", "deadlock_timeout=50ms",
+                                   "-c", "full_page_writes=off",
+                                   NULL};
     int64_t deadline_us = clock_monotonic_us() + START_TIMEOUT_MS * US_PER_MS;
     int status;
 
