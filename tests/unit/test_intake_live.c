@@ -26,7 +26,7 @@
 #include "worker/run.h"
 #include "worker/worker.h"
 
-enum { SLOTS = 20, RUNS_MAX = 1000 };
+enum { SLOTS = 20, RUNS_MAX = 1000, TURNS_MAX = 5000 };
 
 static struct kafka_fixture broker;
 static struct kafka_producer *producer;
@@ -113,6 +113,32 @@ static struct id queue_and_publish(enum priority priority)
     return job;
 }
 
+/* Turns the loop until so many slots are used. */
+static void await_slots(int want)
+{
+    for (int turns = 0; slots_used(&worker.slots) != want; turns++) {
+        assert_true(turns < TURNS_MAX);
+        turn_loop_ms(2);
+    }
+}
+
+static void await_quiet(void)
+{
+    for (int turns = 0; !intake_is_quiet(worker.intake); turns++) {
+        assert_true(turns < TURNS_MAX);
+        turn_loop_ms(2);
+    }
+}
+
+/* Turns the loop until the database has such a number. */
+static void await_sql(int64_t want, const char *query)
+{
+    for (int turns = 0; sql_number("%s", query) != want; turns++) {
+        assert_true(turns < TURNS_MAX);
+        turn_loop_ms(2);
+    }
+}
+
 /* --- set-up ----------------------------------------------------------------------------------- */
 
 static int group_start(void **state)
@@ -169,11 +195,16 @@ static int tear_down(void **state)
 {
     (void)state;
     intake_stop(worker.intake);
-    for (int i = 0; i < started; i++) {
-        end(&runs[i]);
-        claimed_job_free(runs[i].claimed);
+    /* A claim under way is answered, and its slots come back. */
+    for (int ended = 0, turns = 0; turns == 0 || slots_used(&worker.slots) > 0; turns++) {
+        assert_true(turns < TURNS_MAX);
+        for (; ended < started; ended++) {
+            end(&runs[ended]);
+            claimed_job_free(runs[ended].claimed);
+        }
+        turn_loop_ms(2);
     }
-    claim_store_free(worker.claims); /* which answers a claim under way: its slot comes back */
+    claim_store_free(worker.claims);
     assert_int_equal(slots_used(&worker.slots), 0);
     assert_int_equal(worker.request_bytes, 0);
     assert_int_equal(map_count(worker.runs) + map_count(worker.runs_by_job), 0);
@@ -241,10 +272,8 @@ static void test_unreadable_tickets_are_kept_aside(void **state)
     publish_raw(PRIORITY_HIGH, "no ticket", 9);
     queue_and_publish(PRIORITY_HIGH);
     await_count(&started, 1);
-    turn_loop_ms(200);
-    assert_int_equal(sql_number("SELECT count(*) FROM unreadable_tickets "
-                                "WHERE topic = 'nightshift.high' AND data = 'no ticket'"),
-                     1);
+    await_sql(1, "SELECT count(*) FROM unreadable_tickets "
+                 "WHERE topic = 'nightshift.high' AND data = 'no ticket'");
 }
 
 static void test_rows_whose_ticket_was_lost_are_taken_all_the_same(void **state)
@@ -271,11 +300,10 @@ static void test_tickets_taken_while_postgres_is_away_come_again(void **state)
     other_run("BEGIN; LOCK TABLE runs IN EXCLUSIVE MODE"); /* claims are under way when it dies */
     for (int i = 0; i < JOBS; i++)
         publish(PRIORITY_NORMAL, jobs[i], 0);
-    turn_loop_ms(300);
+    await_blocked();
     assert_false(intake_is_quiet(worker.intake));
     postgres_fixture_crash(fixture_postgres);
-    turn_loop_ms(500);
-    assert_int_equal(slots_used(&worker.slots), 1);
+    await_slots(1);
     fixture_restart();
     await_count(&started, 1 + JOBS);
     assert_int_equal(sql_number("SELECT count(*) FROM runs"), 1 + JOBS);
@@ -295,15 +323,13 @@ static void test_runs_that_nobody_here_knows_are_given_up(void **state)
     map_remove(worker.runs, &run->claimed->run_token, sizeof(run->claimed->run_token));
     other_run("BEGIN; LOCK TABLE runs IN EXCLUSIVE MODE");
     queue_and_publish(PRIORITY_NORMAL);
-    turn_loop_ms(300);
+    await_blocked();
     assert_false(intake_is_quiet(worker.intake));
     sql_run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name LIKE '%%first%%'");
     other_run("COMMIT");
     await_count(&started, 2);
-    for (int i = 0;
-         i < 100 && sql_number("SELECT count(*) FROM runs WHERE lease_until < now()") == 0; i++)
-        turn_loop_ms(50);
+    await_sql(1, "SELECT count(*) FROM runs WHERE lease_until < now()");
     sql_assert_text(hex(job), "SELECT replace(job::text, '-', '') FROM runs"
                               " WHERE lease_until < now()");
 }
@@ -343,17 +369,15 @@ static void test_draining_hands_claims_under_way_back(void **state)
     await_count(&started, 1);
     other_run("BEGIN; LOCK TABLE runs IN EXCLUSIVE MODE"); /* the next claim waits */
     queue_and_publish(PRIORITY_NORMAL);
-    turn_loop_ms(500);
+    await_blocked();
     assert_false(intake_is_quiet(worker.intake));
     worker.is_draining = true;
     intake_stop(worker.intake);
     other_run("COMMIT");
-    turn_loop_ms(500);
-    assert_true(intake_is_quiet(worker.intake));
+    await_quiet();
     assert_int_equal(started, 1);
     assert_int_equal(slots_used(&worker.slots), 1);
-    assert_int_equal(sql_number("SELECT count(*) FROM queue WHERE dispatch_seq = 1 AND run = 1"),
-                     1);
+    await_sql(1, "SELECT count(*) FROM queue WHERE dispatch_seq = 1 AND run = 1");
     assert_counts_balance();
 }
 
