@@ -15,7 +15,7 @@ from conftest import running, tenant_key
 from testenv.api import chat
 from testenv.ledger import cost_nano
 from testenv.stack import Stack
-from testenv.wait import wait_until
+from testenv.wait import NotYet, wait_until
 
 TOKENS = 20
 CENT = 10**7  # nano-dollars
@@ -112,6 +112,23 @@ class Spender:
                                        " AND until > now() + interval '1 s'", self.name)
         return not running_now and (not waiting or refused)
 
+    def situation(self):
+        """What a test that waited in vain should say."""
+        sql = self.stack.sql
+        return {"gates": sql.rows("SELECT kind, name, reason, until - now() AS ahead FROM gates WHERE tenant = %s", self.name),
+                "queue": sql.rows("SELECT wait_reason, wait_detail, count(*), count(dispatched_at) AS dealt,"
+                                  " min(ready_at) - now() AS ahead FROM queue WHERE tenant = %s GROUP BY 1, 2", self.name),
+                "runs": sql.rows("SELECT run, calls, now() - call_started_at AS calling, count(*) FROM runs"
+                                 " WHERE tenant = %s GROUP BY 1, 2, 3", self.name),
+                "calls": sql.rows("SELECT state, count(*), sum(cost_nano) FROM calls WHERE tenant = %s GROUP BY 1", self.name),
+                "book": self.book(), "asked": self.asked()}
+
+    def await_or_tell(self, condition, timeout_s, what):
+        try:
+            wait_until(condition, timeout_s, what)
+        except NotYet as late:
+            raise NotYet(f"{late}; {self.situation()}") from None
+
     def await_agreement(self, timeout_s=40):
         """At rest, all three say the same (of a call nobody knows of, the provider may); what is booked in all."""
         def same():
@@ -141,12 +158,12 @@ def spend_through(stack, trouble, jobs=150, share=3):
     ids = spender.submit(jobs)
     for step in range(2):
         target = ceiling * (step + 1) // 4
-        wait_until(lambda: spender.asked() >= target or spender.is_at_rest(), 60, "some spending")
+        spender.await_or_tell(lambda: spender.asked() >= target or spender.is_at_rest(), 60, "some spending")
         before = spender.generation()
         trouble()
         wait_until(lambda: spender.generation() != before and spender.book(), 30, "the book to be made anew")
         assert spender.asked() <= ceiling  # it only grows: what holds now held at every instant before
-    wait_until(spender.is_at_rest, 60, "the ceiling")
+    spender.await_or_tell(spender.is_at_rest, 60, "the ceiling")
     booked = spender.await_agreement()
     assert spender.asked() <= booked <= ceiling
     assert booked >= ceiling // 2, "hardly anything was spent"
