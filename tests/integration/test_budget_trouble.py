@@ -105,9 +105,11 @@ class Spender:
         return self.stack.sql.value("SELECT count(*) FROM calls WHERE tenant = %s AND state = 'unknown'", self.name)
 
     def is_at_rest(self):
-        """Nothing runs, and what waits has been refused since."""
+        """Nothing runs, and what waits has been refused since: all at once by the gate, or, where a cheaper job
+        might still fit, one by one."""
         running_now = self.stack.sql.value("SELECT count(*) FROM runs WHERE tenant = %s", self.name)
-        waiting = self.stack.sql.value("SELECT count(*) FROM queue WHERE tenant = %s", self.name)
+        waiting = self.stack.sql.value("SELECT count(*) FROM queue WHERE tenant = %s AND NOT coalesce("
+                                       "wait_reason = 'budget' AND ready_at > now() + interval '1 s', false)", self.name)
         refused = self.stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s AND reason = 'budget'"
                                        " AND until > now() + interval '1 s'", self.name)
         return not running_now and (not waiting or refused)
