@@ -50,8 +50,8 @@ static const struct log_context log_claims = {.component = "claims"};
     "                      end_user, model)"                                                   \
     "    SELECT job, tenant, priority, run + 1, nextval('run_tokens'), $3::uuid, deadline,"    \
     "           dispatch_seq, est_tokens, now() + (timeout_s + 120) * interval '1 s', calls,"  \
-    "           attempts, deferrals, crashes, coalesce(started_at, clock_timestamp()), cancel_requested,"  \
-    "           key_id, workflow, end_user, model"                                             \
+    "           attempts, deferrals, crashes, coalesce(started_at, clock_timestamp()),"        \
+    "           cancel_requested, key_id, workflow, end_user, model"                           \
     "    FROM facts"                                                                           \
     "    RETURNING job, run, run_token, started_at"                                            \
     "), tallied AS ("                                                                          \
