@@ -122,9 +122,9 @@ PG_STATEMENT(rescue_declare_lost_statement,
     "    WHERE " SQL_KEYED("c.job", "d.job")                                             \
     "      AND " SQL_KEYED("c.call", "d.call") ")")
 
-/* Back to the queue.  The attempt that was cut is void past what was stored of it, unless the
- * worker had said so itself before it was lost.  Of a call under way nobody knows what was shown
- * live, so it is void even where nothing of it was stored. */
+/* Back to the queue, if it does not end.  Either way the attempt that was cut is void past what was
+ * stored of it, unless the worker had said so itself before it was lost.  Of a call under way
+ * nobody knows what was shown live, so it is void even where nothing of it was stored. */
 #define SQL_BACK \
     SQL(                                                                                      \
     "queued AS ("                                                                             \
@@ -151,7 +151,7 @@ PG_STATEMENT(rescue_declare_lost_statement,
     "        FROM events e"                                                                   \
     "        WHERE e.job = l.job AND e.run = l.run AND e.attempt = l.calls"                   \
     "    ) AS o"                                                                              \
-    "    WHERE l.fate = 'queued' AND o.is_void IS NOT TRUE"                                   \
+    "    WHERE o.is_void IS NOT TRUE"                                                         \
     "      AND (o.has_output OR (l.job, l.calls) IN (SELECT job, call FROM doubtful))"        \
     "    ON CONFLICT DO NOTHING"                                                              \
     "), retrying AS ("                                                                        \
