@@ -112,15 +112,9 @@ struct admission *admit_admission(struct admit *admit)
     return admit->admission;
 }
 
-static void on_reread(bool ok, void *arg)
-{
-    (void)ok;
-    (void)arg;
-}
-
 void admit_reread(struct admit *admit)
 {
-    (void)!limit_cache_poll(admit->limits, on_reread, admit);
+    (void)!limit_cache_poll(admit->limits, NULL, NULL);
 }
 
 const struct limit_cache *admit_limits(const struct admit *admit)

@@ -45,7 +45,7 @@ struct key_entry {
 
 struct waiter {
     struct waiter *next;
-    limit_cache_polled_fn *done; /* NULL: cancelled */
+    limit_cache_polled_fn *done; /* NULL: nobody waits, or no more */
     void *arg;
 };
 

@@ -35,8 +35,8 @@ void limit_cache_free(struct limit_cache *cache);
 bool limit_cache_is_ready(const struct limit_cache *cache);
 
 /* Polls as soon as may be and calls done (once, from the loop, never from inside) after a poll that
- * was sent after this call: ok says whether it succeeded.  For who found a generation stale. False:
- * out of memory, done will not be called. */
+ * was sent after this call: ok says whether it succeeded.  For who found a generation stale; done
+ * is NULL where nobody waits.  False: out of memory, done will not be called. */
 typedef void limit_cache_polled_fn(bool ok, void *arg);
 bool limit_cache_poll(struct limit_cache *cache, limit_cache_polled_fn *done, void *arg) MUST_CHECK;
 /* No done that was given with this arg will be called. */
