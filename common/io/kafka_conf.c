@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +29,7 @@ static const struct metric errors_total = {
 
 /* --- logs ------------------------------------------------------------------------------------- */
 
-enum { WARN_EVERY_S = 5, SYSLOG_WARNING = 4 };
+enum { WARN_EVERY_S = 5, SYSLOG_WARNING = 4, THREAD_SLACK_NS = 2000000 };
 
 /* At most one warning every few seconds from this process, whatever thread it comes from. */
 static bool warn_is_due(void)
@@ -128,11 +129,19 @@ rd_kafka_conf_t *kafka_conf_new(const struct kafka_options *options,
     return NULL;
 }
 
+/* The library's main thread waits whole milliseconds, rounded down, and burns the rest of the last
+ * one in a loop, with each of its timers; its threads inherit a slack that lets them wake after it.
+ */
 rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, struct err *err)
 {
     char why[256];
-    rd_kafka_t *handle = rd_kafka_new(type, conf, why, sizeof(why));
+    int own_slack_ns = prctl(PR_GET_TIMERSLACK);
+    rd_kafka_t *handle = NULL;
 
+    prctl(PR_SET_TIMERSLACK, (unsigned long)THREAD_SLACK_NS);
+    handle = rd_kafka_new(type, conf, why, sizeof(why));
+    if (own_slack_ns > 0)
+        prctl(PR_SET_TIMERSLACK, (unsigned long)own_slack_ns);
     if (!handle) {
         rd_kafka_conf_destroy(conf);
         err_set(err, "start a Kafka client: %s", why);
