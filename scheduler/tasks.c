@@ -22,7 +22,7 @@
 #include "scheduler/usage.h"
 #include "scheduler/webhooks.h"
 
-enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2, HURRIED_PAUSE_MS = 10 };
+enum { FAILED_PAUSE_MS = 10000, SLOW_FACTOR = 2, HURRIED_PAUSE_MS = 10, TURN_MS = 50 };
 
 const struct task_spec task_table[] = {
     {"feed", 50, true, feed_run},
@@ -70,14 +70,24 @@ struct tasks {
 
 /* --- one task --------------------------------------------------------------------------------- */
 
+int64_t task_due_us(int64_t wanted_us, int64_t now_us, int64_t rested_us)
+{
+    int64_t turn = TURN_MS * US_PER_MS, due = (wanted_us + turn / 2) / turn * turn;
+
+    if (wanted_us - now_us < turn / 2)
+        return wanted_us;
+    return due < rested_us ? due + turn : due;
+}
+
 static void schedule(struct task *task, int64_t wait_us)
 {
+    int64_t now = clock_monotonic_us();
     struct timeval wait;
 
     if (!task->timer || (task->scheduler->tasks && task->scheduler->tasks->is_stopping))
         return;
-    wait_us = wait_us < 0 ? 0 : wait_us;
-    task->due_us = clock_monotonic_us() + wait_us;
+    task->due_us = task_due_us(now + (wait_us < 0 ? 0 : wait_us), now, task->rested_us);
+    wait_us = task->due_us - now;
     wait = (struct timeval){.tv_sec = wait_us / US_PER_S, .tv_usec = wait_us % US_PER_S};
     event_add(task->timer, &wait);
 }

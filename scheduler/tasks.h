@@ -39,6 +39,11 @@ struct task {
     bool has_failed; /* the last pass did */
 };
 
+/* When a pass that is wanted then begins: tasks begin on common turns, 50 ms apart, so that an idle
+ * scheduler wakes up once for many; never before rested_us, and what is wanted at once is not put
+ * off.  All in microseconds of the monotonic clock. */
+int64_t task_due_us(int64_t wanted_us, int64_t now_us, int64_t rested_us);
+
 /* Begins a pass, unless one runs or the task needs a leader that we are not. */
 void task_start(struct task *task);
 

@@ -114,6 +114,24 @@ static void test_who_is_stopped_cannot_be_hurried(void **state)
     assert_int_equal(passes, 0);
 }
 
+static void test_tasks_of_many_periods_begin_on_common_turns(void **state)
+{
+    static const struct {
+        int64_t wanted_ms, now_ms, rested_ms, due_ms;
+    } cases[] = {
+        {149, 100, 110, 150},                         /* the turn next to it, be it later */
+        {351, 101, 111, 350},                         /* or sooner */
+        {1099, 100, 110, 1100}, {160, 100, 160, 200}, /* but not before the rest is over */
+        {110, 100, 110, 110},   {100, 100, 90, 100},  /* at once is at once */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(task_due_us(cases[i].wanted_ms * US_PER_MS, cases[i].now_ms * US_PER_MS,
+                                     cases[i].rested_ms * US_PER_MS),
+                         cases[i].due_ms * US_PER_MS);
+}
+
 int main(void)
 {
 #define TASKS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -122,6 +140,7 @@ int main(void)
         TASKS(test_who_is_hurried_while_it_runs_runs_once_more),
         TASKS(test_the_hurried_rests_between_its_passes),
         TASKS(test_who_is_stopped_cannot_be_hurried),
+        cmocka_unit_test(test_tasks_of_many_periods_begin_on_common_turns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
