@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/number.h"
 #include "common/io/metrics.h"
 #include "common/model/settings.h"
 #include "worker/admit.h"
@@ -51,11 +52,6 @@ void run_declare_metrics(const struct settings *settings)
 
 /* --- intent ----------------------------------------------------------------------------------- */
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void set_timeouts(struct run *run)
 {
     const struct target *target = run_target(run);
@@ -65,9 +61,9 @@ static void set_timeouts(struct run *run)
     int64_t silence =
         provider->first_byte_ms > provider->idle_ms ? provider->first_byte_ms : provider->idle_ms;
 
-    total = least(total, run->claimed->timeout_s * INT64_C(1000));
+    total = smaller(total, run->claimed->timeout_s * INT64_C(1000));
     run->is_bound_by_deadline = left <= total;
-    run->call_total_ms = least(total, left > 0 ? left : 1);
+    run->call_total_ms = smaller(total, left > 0 ? left : 1);
     run->intent.lease_s = (int)(run->call_total_ms / 1000) + LEASE_MARGIN_S;
     run->intent.silent_s = (int)(2 * silence / 1000) + SILENCE_MARGIN_S;
 }

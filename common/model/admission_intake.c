@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Limits of intake, and what providers say of their own accounts. */
 #include "common/base/clock.h"
+#include "common/base/number.h"
 #include "common/base/str.h"
 #include "common/io/daemon.h"
 #include "common/model/admission_local.h"
@@ -168,11 +169,6 @@ struct intake_ask *admission_intake(struct admission *admission,
 
 /* --- the provider's own word ------------------------------------------------------------------ */
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static int64_t closed_us(const struct admission_seen *seen)
 {
     int64_t wait_us = larger(seen->retry_after_us, 0);
@@ -181,7 +177,7 @@ static int64_t closed_us(const struct admission_seen *seen)
         wait_us = larger(wait_us, seen->reset_requests_us);
     if (seen->remaining_tokens == 0)
         wait_us = larger(wait_us, seen->reset_tokens_us);
-    return wait_us < closed_max_us ? wait_us : closed_max_us;
+    return smaller(wait_us, closed_max_us);
 }
 
 static void on_learnt(enum script_result result, const struct redis_reply *reply, bool may_have_run,

@@ -4,6 +4,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/map.h"
+#include "common/base/number.h"
 #include "common/base/str.h"
 
 #include <stdlib.h>
@@ -140,11 +141,6 @@ static struct scope *find_scope(struct admission_local *local, const char *name,
         return scope;
     free(scope);
     return NULL;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
 }
 
 /* One GCRA: the wait, 0 when amount may pass.  More than a burst passes when nothing is owed. */
