@@ -154,7 +154,7 @@ static enum step_result ask(struct run *run, const struct applied_limit *limits,
 static bool needs_asking(const struct run *run, const struct applied_limit *limits, int count)
 {
     for (int i = 0; i < count; i++)
-        if (admission_has_rates(limits[i].set))
+        if (limit_set_has_rates(limits[i].set))
             return true;
     return run->budget.is_there || provider_has_limits(run_target(run)->provider);
 }

@@ -273,7 +273,7 @@ static void note_local(struct admission_ask *ask, const struct admission_request
     for (int i = 0; i < request->limit_count; i++) {
         const struct limit_set *set = request->limits[i].set;
 
-        if (set->is_shadow || !admission_has_rates(set))
+        if (set->is_shadow || !limit_set_has_rates(set))
             continue;
         wire_scope_format(request->limits[i].scope, request->limits[i].name, text);
         add_local(ask, request->limits[i].scope, request->tenant, text, set->requests_per_minute,

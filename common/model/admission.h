@@ -52,9 +52,6 @@ void admission_name_format(struct id job, int run, int call, char out[ADMISSION_
 bool admission_name_parse(const char *text, size_t len, struct id *job, int *run,
                           int *call) MUST_CHECK;
 
-/* Does the set limit calls, other than by money? */
-bool admission_has_rates(const struct limit_set *set);
-
 /* --- ask -------------------------------------------------------------------------------------- */
 
 /* All is copied or used before admission_ask returns, except that done may read nothing of it. */

@@ -207,18 +207,12 @@ static void add_head(struct script_args *args, char kind, const char *owner,
     script_args_add_packed(args, numbers->of, numbers->count);
 }
 
-bool admission_has_rates(const struct limit_set *set)
-{
-    return set->requests_per_minute >= 0 || set->tokens_per_minute >= 0 ||
-           set->max_concurrency >= 0;
-}
-
 static void put_scopes(struct numbers *numbers, const struct admission_request *request)
 {
     for (int i = 0; i < request->limit_count; i++) {
         const struct limit_set *set = request->limits[i].set;
 
-        if (admission_has_rates(set))
+        if (limit_set_has_rates(set))
             put_scope(numbers, set->is_shadow, set->requests_per_minute, set->tokens_per_minute,
                       set->max_concurrency);
     }
@@ -232,7 +226,7 @@ static void add_scopes(const struct admission_request *request, struct script_ar
     for (int i = 0; i < request->limit_count; i++) {
         const struct applied_limit *limit = &request->limits[i];
 
-        if (!admission_has_rates(limit->set))
+        if (!limit_set_has_rates(limit->set))
             continue;
         map->scopes[map->scope_count] = limit->scope;
         map->scope_texts[map->scope_count++] = args->count;
@@ -335,7 +329,7 @@ bool wire_tenant(const struct admission_request *request, struct script_args *ar
     *map = (struct wire_map){.scope_count = 0};
     has_accounts = count_budgets(request, &map->has_money) > 0 && request->windows;
     for (int i = 0; i < request->limit_count; i++)
-        scopes += admission_has_rates(request->limits[i].set);
+        scopes += limit_set_has_rates(request->limits[i].set);
     if (scopes == 0 && !has_accounts)
         return false;
     put_head(&numbers, request, map->has_money, scopes);

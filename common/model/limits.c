@@ -257,6 +257,12 @@ int limits_apply(const struct limits *tenant, const struct limits *key, const ch
     return count;
 }
 
+bool limit_set_has_rates(const struct limit_set *set)
+{
+    return set->requests_per_minute >= 0 || set->tokens_per_minute >= 0 ||
+           set->max_concurrency >= 0;
+}
+
 bool limits_applied_budget(const struct applied_limit *applied, int count)
 {
     for (int i = 0; i < count; i++)

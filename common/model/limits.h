@@ -111,6 +111,9 @@ typedef void limits_visit_fn(enum limit_scope scope, const char *name, const str
                              void *arg);
 void limits_each(const struct limits *limits, limits_visit_fn *visit, void *arg);
 
+/* Does the set limit calls, other than by money? */
+bool limit_set_has_rates(const struct limit_set *set);
+
 /* Has any of the sets a budget that is enforced? */
 bool limits_applied_budget(const struct applied_limit *applied, int count);
 
