@@ -114,15 +114,6 @@ bool id_parse(const char *text, size_t len, const char *prefix, struct id *out)
     return true;
 }
 
-void id_format_uuid(struct id id, char out[ID_UUID_SIZE])
-{
-    char hex[HEX_SIZE];
-
-    str_hex(id.bytes, sizeof(id.bytes), hex);
-    snprintf(out, ID_UUID_SIZE, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
-             hex + 20);
-}
-
 void id_format_call(struct id job, int call, char out[CALL_ID_SIZE])
 {
     char hex[HEX_SIZE];

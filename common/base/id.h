@@ -10,7 +10,6 @@
 
 enum {
     ID_TEXT_SIZE = 40, /* prefix of up to 6 + 32 hex + NUL */
-    ID_UUID_SIZE = 37, /* 8-4-4-4-12 + NUL */
     CALL_ID_SIZE = 52, /* "call_" + 32 hex + "_" + up to 10 digits + NUL */
 };
 
@@ -30,7 +29,6 @@ int id_compare(struct id a, struct id b);
 bool id_is_zero(struct id id);
 
 void id_format(struct id id, const char *prefix, char out[ID_TEXT_SIZE]); /* prefix + hex */
-void id_format_uuid(struct id id, char out[ID_UUID_SIZE]);
 /* Exactly prefix + 32 lower-case hex digits of a version-7 UUID. */
 bool id_parse(const char *text, size_t len, const char *prefix, struct id *out) MUST_CHECK;
 

@@ -246,21 +246,6 @@ bool http_write(struct http_request *request, const void *data, size_t len)
     return true;
 }
 
-bool http_write_raw(struct http_request *request, const void *data, size_t len)
-{
-    struct evbuffer *out = http_conn_output(request->conn);
-
-    assert(!request->is_ended);
-    if (is_lost(request) ||
-        evbuffer_get_length(out) > request->conn->server->options.limits.max_pending_bytes)
-        return false;
-    if (request->answer == HTTP_ANSWER_NONE)
-        request->answer = HTTP_ANSWER_WHOLE; /* all that comes is the caller's own */
-    request->conn->keep_alive = false;
-    evbuffer_add(out, data, len);
-    return true;
-}
-
 size_t http_pending(const struct http_request *request)
 {
     return http_conn_pending(request->conn);

@@ -270,11 +270,6 @@ const char *http_path(const struct http_request *request)
     return request->path;
 }
 
-const char *http_raw_query(const struct http_request *request)
-{
-    return request->query;
-}
-
 const char *http_request_id(const struct http_request *request)
 {
     return request->id;

@@ -90,7 +90,6 @@ const char *http_method(const struct http_request *request); /* "GET" */
 /* Percent-decoded, no query, valid UTF-8 without NUL.  "%2F" stays as it is (in upper case), so
  * that a slash in the path is always one that divides segments. */
 const char *http_path(const struct http_request *request);
-const char *http_raw_query(const struct http_request *request);  /* without '?'; "" when none */
 const char *http_request_id(const struct http_request *request); /* the caller's own or ours */
 /* The value of a header field, NULL when absent; repeated list fields are joined with ", ".
  * name in lower case. */
@@ -178,9 +177,5 @@ void http_set_write_timeout(struct http_request *request, int64_t ms);
 /* Drops the connection, with a reset if hard (SO_LINGER 0) or a plain FIN, after what was written
  * so far (for a reset: as much of it as the kernel takes at once).  Ends the request. */
 void http_abort(struct http_request *request, bool hard);
-/* For the simulator: bytes on the connection as they are, without head or chunk framing.  The
- * connection closes after them; of a chunked answer http_end still writes the last chunk,
- * http_abort does not. */
-bool http_write_raw(struct http_request *request, const void *data, size_t len) MUST_CHECK;
 
 #endif

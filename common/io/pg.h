@@ -132,9 +132,6 @@ int64_t pg_get_time(const struct pg_result *result, int row, int column);   /* n
 struct id pg_get_uuid(const struct pg_result *result, int row, int column); /* null: zero id */
 /* Text, json, jsonb, bytea; NUL-terminated, borrowed from the result; NULL when null. */
 const char *pg_get_text(const struct pg_result *result, int row, int column, size_t *len);
-/* Calls visit for each element of a text[]; text is not NUL-terminated, and NULL for a null. */
-void pg_get_text_array(const struct pg_result *result, int row, int column,
-                       void (*visit)(const char *text, size_t len, void *arg), void *arg);
 
 /* Blocking sisters for programs without a loop (nightshift-migrate) and for start-up checks. */
 struct pg_session;

@@ -443,37 +443,6 @@ const char *pg_get_text(const struct pg_result *result, int row, int column, siz
     return data;
 }
 
-void pg_get_text_array(const struct pg_result *result, int row, int column,
-                       void (*visit)(const char *text, size_t len, void *arg), void *arg)
-{
-    Oid type;
-    size_t len;
-    const char *data = cell(result, row, column, &type, &len);
-    const char *end;
-    size_t count;
-
-    assert(type == OID_TEXT_ARRAY);
-    if (!data || len < ARRAY_HEAD_SIZE + ARRAY_DIMENSION_SIZE)
-        return; /* null or empty */
-    end = data + len;
-    assert(get_big_endian(data, 4) == 1);
-    count = (size_t)get_big_endian(data + ARRAY_HEAD_SIZE, 4);
-    data += ARRAY_HEAD_SIZE + ARRAY_DIMENSION_SIZE;
-    for (size_t i = 0; i < count && end - data >= 4; i++) {
-        int32_t size = (int32_t)get_big_endian(data, 4);
-
-        data += 4;
-        if (size < 0) {
-            visit(NULL, 0, arg);
-            continue;
-        }
-        if (size > end - data)
-            return;
-        visit(data, (size_t)size, arg);
-        data += size;
-    }
-}
-
 void pg_result_free(struct pg_result *result)
 {
     PQclear(result);
