@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
 #include "common/base/json.h"
+#include "common/base/number.h"
 #include "common/base/sse.h"
 #include "common/base/str.h"
 #include "producer/cli/api.h"
@@ -20,6 +23,7 @@ enum {
     FAILURES_MAX = 8, /* in a row, about two minutes */
     PAUSE_BASE_MS = 500,
     PAUSE_MAX_MS = 30000,
+    PAUSE_SPREAD_PERCENT = 20,
 };
 
 struct follow {
@@ -33,6 +37,8 @@ struct follow {
     bool ends_in_newline;
     bool is_broken; /* nobody reads what we print, or the stream is not one */
     int failures;
+    int silences; /* good answers in a row that soon ended without an event */
+    int64_t asked_us;
     bool is_over; /* this connection */
     int code;
     int64_t pause_ms;
@@ -177,6 +183,7 @@ static bool on_event(const struct sse_event *event, void *arg)
 
     snprintf(follow->cursor, sizeof(follow->cursor), "%s", event->id);
     follow->failures = 0;
+    follow->silences = 0;
     if (data && follow->cli->out.is_json)
         print_event(follow, event);
     else if (data)
@@ -197,6 +204,23 @@ static bool on_data(const char *data, size_t len, void *arg)
     return sse_reader_feed(follow->reader, data, len, &err);
 }
 
+/* Twice as long each time; spread, so that those who were cut off together come back apart. */
+static int64_t pause_after(int times)
+{
+    int64_t ms = (int64_t)PAUSE_BASE_MS << (times < FAILURES_MAX ? times : FAILURES_MAX);
+
+    return backoff_spread_ms(smaller(ms, PAUSE_MAX_MS), PAUSE_SPREAD_PERCENT, backoff_random());
+}
+
+/* The server drains, and its sister goes on: soon.  But a proxy may answer for it, and would be
+ * asked for ever: as long as nothing comes, more and more seldom. */
+static int64_t pause_after_stream(struct follow *follow)
+{
+    if (clock_monotonic_us() - follow->asked_us >= PAUSE_MAX_MS * US_PER_MS)
+        follow->silences = 0;
+    return pause_after(follow->silences++);
+}
+
 /* 503 and whatever is no answer: again, after a while.  All else is final. */
 static void on_closed(const struct api_answer *answer, void *arg)
 {
@@ -207,14 +231,12 @@ static void on_closed(const struct api_answer *answer, void *arg)
     if (follow->end || follow->is_broken)
         return;
     if (answer->status >= 200 && answer->status < 300)
-        follow->pause_ms = PAUSE_BASE_MS; /* the server drains: its sister goes on */
+        follow->pause_ms = pause_after_stream(follow);
     else if ((answer->status == 0 || answer->status >= 500) && ++follow->failures < FAILURES_MAX &&
              (*follow->cursor || answer->status >= 500))
-        follow->pause_ms = PAUSE_BASE_MS << follow->failures;
+        follow->pause_ms = pause_after(follow->failures);
     else
         follow->code = api_tell(follow->cli, answer);
-    if (follow->pause_ms > PAUSE_MAX_MS)
-        follow->pause_ms = PAUSE_MAX_MS;
 }
 
 static bool follow_once(struct follow *follow)
@@ -238,6 +260,7 @@ static bool follow_once(struct follow *follow)
     sse_reader_free(follow->reader);
     follow->reader = sse_reader_new(EVENT_MAX, on_event, follow);
     follow->is_over = false;
+    follow->asked_us = clock_monotonic_us();
     ok = api_start(follow->cli, &request, on_closed, follow, &err) != NULL;
     buf_release(&path);
     if (!ok) {

@@ -2,6 +2,7 @@
 """The command line against a real stack: every command, its output for scripts, its exit status."""
 
 import csv
+import http.server
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import stat
 import subprocess
 import threading
+import time
 import uuid
 
 import pytest
@@ -153,6 +155,58 @@ def test_watch_goes_on_where_a_broken_connection_broke(stack, cli, simulator):
     assert process.returncode == DONE, errors
     assert len((first + rest).split()) == 40
     assert (first + rest).decode().strip() == cli.out("get", job, "--text")
+
+
+class SilentProxy(http.server.BaseHTTPRequestHandler):
+    """Answers the event stream with nothing but a good status, but for the asks in `bodies`."""
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        self.server.asked.append(time.monotonic())
+        body = self.server.bodies.get(len(self.server.asked), b"")
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):  # pylint: disable=redefined-builtin
+        pass
+
+
+@pytest.fixture
+def silent_proxy():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SilentProxy) as server:
+        server.asked, server.bodies = [], {}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def watch_through(proxy, cli):
+    url = f"http://127.0.0.1:{proxy.server_address[1]}"
+    return cli.start("watch", "job_1", environment={**cli.environment, "NIGHTSHIFT_URL": url})
+
+
+def test_watch_asks_a_proxy_that_has_nothing_to_say_more_and_more_seldom(cli, silent_proxy):
+    silent_proxy.bodies = {
+        4: b'event: output.delta\nid: 0\ndata: {"attempt": 1, "offset": 0, "text": "word"}\n\n',
+        5: b'event: job.succeeded\nid: 1\ndata: {"id": "job_1", "state": "succeeded"}\n\n'}
+    process = watch_through(silent_proxy, cli)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == DONE and out.strip() == b"word", errors
+    pauses = [after - before for before, after in zip(silent_proxy.asked, silent_proxy.asked[1:])]
+    assert len(pauses) == 4
+    assert pauses[1] >= 0.8 and pauses[2] >= 1.6, pauses
+    assert pauses[3] < pauses[2], "what came did not count"
+
+
+def test_watch_is_interrupted_in_the_middle_of_a_pause(cli, silent_proxy):
+    process = watch_through(silent_proxy, cli)
+    wait_until(lambda: len(silent_proxy.asked) == 4, 30, "a pause of seconds")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert len(silent_proxy.asked) == 4
 
 
 def test_cancel_and_replay(cli, api):
