@@ -27,6 +27,8 @@ route_handler_fn audit_list_handle, audit_verify_handle;
 /* admin_calls.c */
 route_handler_fn call_resolve_handle;
 /* admin_system.c */
-route_handler_fn queues_handle, workers_handle, providers_handle, pause_handle, resume_handle;
+route_handler_fn queues_handle, workers_handle, pause_handle, resume_handle;
+/* admin_providers.c */
+route_handler_fn providers_handle;
 
 #endif

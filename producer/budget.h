@@ -21,9 +21,9 @@ struct budget_question {
 };
 
 struct budget_verdict {
-    enum job_fit fit; /* UNKNOWN: neither Redis nor Postgres could be asked */
+    enum job_fit fit; /* JOB_FIT_UNKNOWN: neither Redis nor Postgres could be asked */
     int retry_after_s;
-    struct err err; /* FITS_NOT: budget_exceeded, names the budget */
+    struct err err; /* JOB_FITS_NOT: budget_exceeded, names the budget */
 };
 typedef void budget_verdict_fn(const struct budget_verdict *verdict, void *arg);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every handler of the table in routes.c, each in the file that is named for its noun. */
+/* Handlers of the table in routes.c that no other header has, each in the file that is named for
+ * its noun; those of /admin/v1 are in admin_handlers.h. */
 #ifndef PRODUCER_HANDLERS_H
 #define PRODUCER_HANDLERS_H
 

@@ -13,8 +13,8 @@ struct http_request;
 
 /* Sends body (and releases it); when it is broken, a 500 instead. */
 void reply_json(struct http_request *http, int status, struct buf *body);
-/* Status and type follow from the code.  503 and 429 get Retry-After: 1 unless it was added with
- * reply_retry_after before; 409 gets x-should-retry: false unless reply_error_retry is used. */
+/* Status and type follow from the code.  503 and 429 get Retry-After: 1 and x-should-retry: true,
+ * 409 gets x-should-retry: false; reply_error_retry says otherwise. */
 void reply_error(struct http_request *http, const char *code, const char *param, const char *fmt,
                  ...) PRINTF_LIKE(4, 5);
 /* As reply_error, with Retry-After and x-should-retry: true. */

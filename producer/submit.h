@@ -34,7 +34,7 @@ typedef void submit_done_fn(const struct submit_outcome *outcome, void *arg);
 bool submit_job(struct producer *producer, struct job_new *job, size_t body_bytes,
                 submit_done_fn *done, void *arg) MUST_CHECK;
 
-/* What job_submit_read needs to know of this process: routes, networks, the time. */
+/* What job_submit_read needs to know of this process: routes and networks. */
 struct job_rules submit_rules(const struct producer *producer);
 
 /* The fingerprint under an idempotency key: SHA-256 of METHOD SP PATH LF BODY. */

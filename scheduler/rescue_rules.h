@@ -30,7 +30,7 @@ struct rescue_facts {
 bool rescue_may_pass(struct rescue_memory *memory, const struct rescue_facts *facts);
 
 /* May those workers be declared lost whose beat is stale?  When most of two or more went silent
- * together, only if a pass at least 2 s ago saw the same: a beat comes every 2 s. */
+ * together, only if a pass at least 2 s ago saw the same: a beat comes every second. */
 bool rescue_may_declare(struct rescue_memory *memory, int64_t now_us, int64_t workers,
                         int64_t stale);
 

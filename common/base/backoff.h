@@ -17,6 +17,8 @@ int64_t backoff_full_jitter_ms(const struct backoff_policy *policy, int failures
 /* base_ms +- percent, from random. */
 int64_t backoff_spread_ms(int64_t base_ms, int percent, uint64_t random);
 
-uint64_t backoff_random(void); /* per-process generator seeded from the kernel; not for secrets */
+/* From a generator of each thread's own, seeded by the kernel, anew after a fork; not for secrets.
+ */
+uint64_t backoff_random(void);
 
 #endif

@@ -17,10 +17,11 @@ struct id {
     uint8_t bytes[16];
 };
 
-/* A fresh id whose time is now_us (rounded down to ms; not negative).  Ids that one process makes
- * one after the other for the same millisecond ascend: the counter fills rand_a and the first 14
- * bits of rand_b, so that even a bulk of jobs with one creation time needs no borrowed time.  The
- * other 48 bits are random, from the kernel.  Any thread. */
+/* A fresh id whose time is now_us (rounded down to ms; not negative), or that of the newest id
+ * where the clock has stepped back by up to a second since.  Ids that one process makes one after
+ * the other for the same millisecond ascend: the counter fills rand_a and the first 14 bits of
+ * rand_b, so that even a bulk of jobs with one creation time needs no borrowed time.  The other 48
+ * bits are random, from the kernel.  Any thread. */
 struct id id_make(int64_t now_us);
 
 int64_t id_time_us(struct id id); /* the millisecond in the id */

@@ -11,7 +11,7 @@
 enum { MONEY_TEXT_SIZE = 32 };
 
 #define NANO_PER_USD INT64_C(1000000000)
-/* 2^53 nano-dollars: what a Lua number can hold. */
+/* Just under 2^53 nano-dollars: what a Lua number holds exactly. */
 #define MONEY_MAX_NANO (INT64_C(9000000) * NANO_PER_USD)
 
 /* "0.000123400": always nine places. */

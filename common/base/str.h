@@ -10,8 +10,8 @@
 
 struct buf;
 
-/* strdup/strndup that exit the program with a message when memory is out: for start-up and config
- * only.   */
+/* strdup and calloc that exit the program with a message when memory is out: for start-up and
+ * config, and for a few bytes without which there is no going on. */
 char *xstrdup(const char *text) MUST_CHECK;
 void *xcalloc(size_t count, size_t size) MUST_CHECK;
 
@@ -26,7 +26,8 @@ bool str_utf8_clean(struct buf *out, const char *text, size_t len) MUST_CHECK;
 /* Number of code points of valid UTF-8. */
 size_t str_utf8_count(const char *text, size_t len);
 
-/* The whole of text (len bytes) is a decimal integer without sign games or spaces. */
+/* The whole of text (len bytes) is a decimal integer.  A '-' may lead it, but no '+' and no space;
+ * "-0" is none. */
 bool str_to_i64(const char *text, size_t len, int64_t *out) MUST_CHECK;
 
 bool str_is_visible_ascii(const char *text, size_t len) MUST_CHECK; /* all of 0x21..0x7e, len > 0 */

@@ -85,7 +85,7 @@ void daemon_finish(struct daemon *daemon); /* leaves the loop; the process exits
  * callback. */
 void daemon_defer(struct event_base *base, void (*fn)(void *arg), void *arg);
 
-/* When the loop last turned (monotonic us), for the heartbeat thread: a volatile read. */
+/* When the loop last turned (monotonic us), seen every 250 ms; for the heartbeat thread, too. */
 int64_t daemon_last_tick_us(const struct daemon *daemon);
 
 /* Readiness, served with /metrics on the metrics listener as /readyz (and by the producer on its

@@ -16,7 +16,7 @@ enum kafka_profile { KAFKA_EMBEDDED, KAFKA_REAL };
 
 struct kafka_options {
     const char *brokers;
-    enum kafka_profile profile; /* session and heartbeat times; see ARCHITECTURE.md */
+    enum kafka_profile profile; /* session and heartbeat times; see kafka_consumer.c */
     const char *client_id;
     const char *const *extra; /* "name=value" librdkafka properties, NULL-terminated; may be NULL */
 };
@@ -92,8 +92,9 @@ bool kafka_consumer_is_assigned(const struct kafka_consumer *consumer);
 
 /* --- topics ----------------------------------------------------------------------------------- */
 
-/* Blocking; for start-up and migrate.  Existing topics are fine.  The embedded broker makes its own
- * topics and refuses this call: pass KAFKA_EMBEDDED and it only waits until they are there. */
+/* Blocking; for start-up and `nightshift doctor`.  Existing topics are fine, whatever their number
+ * of partitions.  The embedded broker makes its own: with KAFKA_EMBEDDED this only waits until they
+ * are there. */
 bool kafka_topics_ensure(const struct kafka_options *options, const char *const *topics, int count,
                          int partitions, int timeout_ms, struct err *err) MUST_CHECK;
 

@@ -36,8 +36,8 @@ struct redis_reply {
 
 typedef void redis_done_fn(const struct redis_reply *reply, void *arg);
 
-/* Connects in the background and reconnects for ever; NULL only when the URL is bad.  The program
- * must ignore SIGPIPE. */
+/* Connects in the background and reconnects for ever; NULL when the URL is bad or memory is out.
+ * The program must ignore SIGPIPE. */
 struct redis *redis_new(struct event_base *base, const struct redis_options *options,
                         struct err *err) MUST_CHECK;
 /* Outstanding commands end with REDIS_LOST, from inside this call.  May be called from a done. */

@@ -31,8 +31,7 @@ enum budget_policy {
     BUDGET_FAIL, /* it is refused at submit, and fails later */
 };
 
-/* One set; -1: no such limit.  What a limit does is told in api.md's words in producer/README.md.
- */
+/* One set; -1: no such limit.  What a limit does is told in producer/README.md. */
 struct limit_set {
     int64_t submits_per_minute;  /* intake */
     int64_t requests_per_minute; /* provider calls */

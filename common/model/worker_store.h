@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The row of a worker process: made at boot, beaten by its heartbeat thread, deleted by rescue. */
+/* The row of a worker process: made at boot, beaten by its heartbeat thread, deleted at the end
+ * or by rescue. */
 #ifndef COMMON_MODEL_WORKER_STORE_H
 #define COMMON_MODEL_WORKER_STORE_H
 
 #include "common/io/pg.h"
 #include "common/model/job.h"
 
-/* All of these but the last block; they run in the heartbeat thread on a session of its own. */
+/* All but the last of these block: they run in the heartbeat thread on a session of its own. */
 
 struct worker_row {
     struct id id; /* of this boot; never reused */
