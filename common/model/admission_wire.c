@@ -31,32 +31,12 @@ static const int64_t least_wait_us = 100 * US_PER_MS;
 
 /* --- names ------------------------------------------------------------------------------------ */
 
-/* Returns its end.  (snprintf would cost more than all the rest of a name, and each call has one.)
- */
-static char *put_int(char *at, int number)
-{
-    char digits[12];
-    size_t first = sizeof(digits);
-    unsigned left = number < 0 ? -(unsigned)number : (unsigned)number;
-
-    do
-        digits[--first] = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
-    if (number < 0)
-        *at++ = '-';
-    memcpy(at, digits + first, sizeof(digits) - first);
-    return at + sizeof(digits) - first;
-}
-
 void admission_name_format(struct id job, int run, int call, char out[ADMISSION_NAME_SIZE])
 {
-    char *at = out + 2 * sizeof(job.bytes);
+    size_t hex = 2 * sizeof(job.bytes);
 
     str_hex(job.bytes, sizeof(job.bytes), out);
-    *at++ = ':';
-    at = put_int(at, run);
-    *at++ = ':';
-    *put_int(at, call) = '\0';
+    snprintf(out + hex, ADMISSION_NAME_SIZE - hex, ":%d:%d", run, call);
 }
 
 static bool parse_number(const char *text, size_t len, int *out)
