@@ -39,7 +39,7 @@ struct scheduler {
     struct leader *leader;
     /* One connection per duty, so that a slow one delays no other.  What the feeder writes may be
      * lost in a crash of the server and is then done again, so it need not wait for the disk. */
-    struct pg *feed_pg;   /* feed, lanes, recall, republish */
+    struct pg *feed_pg;   /* feed, lanes, recall, gates, republish */
     struct pg *rescue_pg; /* rescue, deadlines */
     struct pg *upkeep_pg; /* counts, usage, partitions, retention, audit */
     struct pg *books_pg;  /* sums of the ledger for budgets; alerts */

@@ -48,8 +48,9 @@ int64_t task_due_us(int64_t wanted_us, int64_t now_us, int64_t rested_us);
 void task_start(struct task *task);
 
 /* The pass is over.  reply is that of the statement which failed, or NULL: all went well.
- * has_more: there is work for another pass at once.  A pass that failed, and one that was slow, is
- * followed by a longer pause: no task uses more than a third of its connection. */
+ * has_more: there is work for another pass at once.  A pass that failed is followed by a whole
+ * period, at most ten seconds; one that was slow by twice its time, so that no task without more to
+ * do uses more than a third of its connection. */
 void task_end(struct task *task, const struct pg_reply *reply, bool has_more);
 
 struct tasks;

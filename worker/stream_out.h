@@ -56,11 +56,12 @@ void stream_out_supersede(struct stream_out *out, const char *reason);
  * *chunk now describes) may go with the end now.  False: wait for on_quiet. */
 bool stream_out_prepare_end(struct stream_out *out, struct event_chunk *chunk, bool *has_chunk);
 bool stream_out_is_quiet(const struct stream_out *out);
-/* Microseconds since an event was last stored or handed over for it (monotonic time of it). */
+/* When an event was last handed over or confirmed; monotonic. */
 int64_t stream_out_last_us(const struct stream_out *out);
 
 /* Something was committed: those who watch look at Postgres. */
 void stream_out_changed(struct stream_out *out);
+/* Somebody watches: shows the open chunk from its start, and what comes. */
 void stream_out_watch(struct stream_out *out);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands' functions and options, for the table in commands.c; a file per noun. */
+/* The commands' functions, for the table in commands.c; a file per noun. */
 #ifndef PRODUCER_CLI_COMMANDS_H
 #define PRODUCER_CLI_COMMANDS_H
 
