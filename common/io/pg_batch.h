@@ -25,9 +25,10 @@ enum { PG_BATCH_COLUMNS_MAX = 40 };
  * scope_column as $1; only rows that agree in it share a batch.
  *
  * A batch that fails with 40P01 or 40001 is sent again (up to 5 times); one that fails otherwise is
- * split in halves until the bad row fails alone (not for errors of the statement itself: classes 42
- * and 25).  After PG_UNKNOWN every row is told PG_UNKNOWN unless is_repeatable, then it is sent
- * again after reconnecting, within retry_ms. */
+ * split in halves until the bad row fails alone (not for errors of the statement itself: classes
+ * 42 and 25, but for 42501, which row-level security gives for a row).  After PG_UNKNOWN every row
+ * is told PG_UNKNOWN unless is_repeatable, then it is sent again after reconnecting, within
+ * retry_ms. */
 struct pg_batch_kind {
     const struct pg_statement *statement;
     int column_count;

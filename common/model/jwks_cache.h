@@ -10,9 +10,9 @@ struct event_base;
 struct jwks_cache;
 
 enum {
-    JWKS_UNKNOWN_EVERY_S =
-        60,           /* a key that is unknown makes a fetch at most so often, whoever asks */
-    JWKS_RETRY_S = 5, /* after a failure */
+    /* A key that is unknown makes a fetch at most so often, whoever asks. */
+    JWKS_UNKNOWN_EVERY_S = 60,
+    JWKS_RETRY_S = 5, /* after a failure, for a token while there are no keys; else 4 times that */
     JWKS_STALE_MAX_S = 86400, /* old keys serve so long while their source is away */
     JWKS_WAITERS_MAX = 1000,  /* of a provider */
 };
