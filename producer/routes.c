@@ -129,15 +129,27 @@ static void add_method(char allow[ALLOW_SIZE], const char *method)
              strcmp(method, "GET") == 0 ? ", HEAD" : "");
 }
 
+/* A path that stands in the table as it is, is the {name} of no other: "bulk" is no job's id. */
+static bool stands_as_it_is(const char *path)
+{
+    for (int i = 0; i < ROUTE_COUNT; i++)
+        if (!strchr(routes[i].pattern, '{') && strcmp(routes[i].pattern, path) == 0)
+            return true;
+    return false;
+}
+
 const struct route_entry *routes_find(const char *method, const char *path,
                                       char params[ROUTE_PARAMS_MAX][JOB_LABEL_MAX + 1],
                                       char allow[ALLOW_SIZE])
 {
+    bool is_whole = stands_as_it_is(path);
+
     if (strcmp(method, "HEAD") == 0)
         method = "GET";
     allow[0] = '\0';
     for (int i = 0; i < ROUTE_COUNT; i++) {
-        if (!path_matches(routes[i].pattern, path, params))
+        if (is_whole ? strcmp(routes[i].pattern, path) != 0
+                     : !path_matches(routes[i].pattern, path, params))
             continue;
         if (strcmp(routes[i].method, method) == 0)
             return &routes[i];
