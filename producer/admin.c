@@ -156,8 +156,6 @@ static bool on_param(const char *name, const char *value, void *arg, struct err 
 
         if (strcmp(param->name, name) != 0)
             continue;
-        if (param->is_given)
-            return err_input(err, "invalid_value", name, "%s is given twice", name);
         if (strlen(value) > ADMIN_PARAM_MAX)
             return err_input(err, "invalid_value", name, "%s: longer than %d bytes", name,
                              ADMIN_PARAM_MAX);

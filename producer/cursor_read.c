@@ -19,8 +19,6 @@ static bool on_param(const char *name, const char *value, void *arg, struct err 
     if (strcmp(name, "after") != 0)
         return err_input(err, "invalid_value", name,
                          "unknown query parameter \"%s\" (did you mean \"after\"?)", name);
-    if (query->after)
-        return err_input(err, "invalid_value", name, "after is given twice");
     snprintf(query->text, sizeof(query->text), "%s", value);
     query->after = query->text;
     return true;

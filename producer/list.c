@@ -23,7 +23,6 @@ struct list_query {
     enum priority priority;
     char workflow[JOB_LABEL_MAX + 1];
     struct buf metadata; /* an open JSON object */
-    unsigned seen;       /* bits by place in `parameters` */
 };
 
 typedef bool take_fn(struct list_query *query, const char *name, const char *value,
@@ -144,14 +143,9 @@ static bool on_parameter(const char *name, const char *value, void *arg, struct 
 
     if (strncmp(name, "metadata[", strlen("metadata[")) == 0)
         return take_metadata(query, name, value, err);
-    for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++) {
-        if (strcmp(name, parameters[i].name) != 0)
-            continue;
-        if (query->seen & (1u << i))
-            return err_input(err, "invalid_value", name, "%s: is given more than once", name);
-        query->seen |= 1u << i;
-        return parameters[i].take(query, name, value, err);
-    }
+    for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
+        if (strcmp(name, parameters[i].name) == 0)
+            return parameters[i].take(query, name, value, err);
     return err_input(err, "invalid_value", name,
                      "%.64s: unknown query parameter (known: state, priority, workflow, "
                      "metadata[NAME], created_after, created_before, limit, after, order)",

@@ -336,10 +336,25 @@ const char *http_header(const struct http_request *request, const char *name)
 struct query {
     bool (*visit)(const char *name, const char *value, void *arg, struct err *err);
     void *arg;
+    const char *names[QUERY_PARAMETERS_MAX]; /* so far */
+    int count;
 };
 
+/* Which of two values was meant nobody can say. */
+static bool note_name(struct query *query, const char *name, struct err *err)
+{
+    if (query->count == QUERY_PARAMETERS_MAX)
+        return err_input(err, "invalid_value", NULL, "the query has more than %d parameters",
+                         QUERY_PARAMETERS_MAX);
+    for (int i = 0; i < query->count; i++)
+        if (strcmp(query->names[i], name) == 0)
+            return err_input(err, "invalid_value", name, "%.64s: is given more than once", name);
+    query->names[query->count++] = name;
+    return true;
+}
+
 /* One "name=value" in place; scratch is ours to change. */
-static bool visit_pair(const struct query *query, char *pair, struct err *err)
+static bool visit_pair(struct query *query, char *pair, struct err *err)
 {
     char *value = strchr(pair, '=');
     const char *wrong;
@@ -352,7 +367,7 @@ static bool visit_pair(const struct query *query, char *pair, struct err *err)
     wrong = value ? percent_decode(value, strlen(value), true, value) : NULL;
     if (wrong)
         return err_input(err, "invalid_value", pair, "%s: %s", pair, wrong);
-    return query->visit(pair, value ? value : "", query->arg, err);
+    return note_name(query, pair, err) && query->visit(pair, value ? value : "", query->arg, err);
 }
 
 bool http_query_each(const struct http_request *request,
@@ -363,18 +378,12 @@ bool http_query_each(const struct http_request *request,
     char *scratch = strdup(request->query);
     char *rest = scratch;
     char *pair;
-    int count = 0;
     bool ok = true;
 
     if (!scratch)
         return err_set(err, "decode the query: out of memory");
     while (ok && (pair = strsep(&rest, "&")) != NULL) {
-        if (*pair == '\0')
-            continue;
-        if (++count > QUERY_PARAMETERS_MAX)
-            ok = err_input(err, "invalid_value", NULL, "the query has more than %d parameters",
-                           QUERY_PARAMETERS_MAX);
-        else
+        if (*pair != '\0')
             ok = visit_pair(&query, pair, err);
     }
     free(scratch);

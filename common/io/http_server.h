@@ -100,7 +100,9 @@ bool http_is_chunked(const struct http_request *request);
 const char *http_peer(const struct http_request *request); /* "127.0.0.1" */
 
 /* The decoded query parameters in order; the visitor returns false to stop.  False with err when
- * the encoding is broken (code invalid_value) or the visitor stopped. */
+ * the encoding is broken or a name comes a second time (code invalid_value), or the visitor
+ * stopped.
+ */
 bool http_query_each(const struct http_request *request,
                      bool (*visit)(const char *name, const char *value, void *arg, struct err *err),
                      void *arg, struct err *err) MUST_CHECK;

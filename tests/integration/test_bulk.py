@@ -80,7 +80,7 @@ def test_replays_are_told_to_who_asks(api):
     assert [row["replayed"] for row in rows] == [False, False, True]
     assert [row["replayed"] for row in told({"include": "replayed"}, [given])] == [True]
     assert told({}, [given]) == [{"line": 1, "id": rows[0]["id"]}]
-    for parameters in ({"include": "request"}, {"includes": "replayed"}):
+    for parameters in ({"include": "request"}, {"includes": "replayed"}, {"include": ["replayed"] * 2}):
         answer = api.client.post("/v1/jobs/bulk", content=encoded([given]), params=parameters,
                                  headers={"content-type": "application/x-ndjson"})
         assert answer.status_code == 400 and answer.json()["error"]["param"] in parameters

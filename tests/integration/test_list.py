@@ -114,7 +114,8 @@ def test_queued_and_running_jobs_are_listed_by_state(stack, tenant, simulator):
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "order=up", "state=done", "priority=1",
                                    "created_after=yesterday", "colour=red", "after=nonsense",
-                                   "after=job_00000000000000000000000000000000", "metadata[]=1"])
+                                   "after=job_00000000000000000000000000000000", "metadata[]=1",
+                                   "limit=1&limit=2", "metadata[half]=1&metadata[half]=0", "workflow="])
 def test_what_is_wrong_in_the_query_is_a_400(jobs, query):
     api, _ = jobs
     answer = api.client.get(f"/v1/jobs?{query}")

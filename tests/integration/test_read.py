@@ -80,7 +80,8 @@ def test_the_request_comes_only_when_asked_for(api):
     assert api.job(job["id"], include="request")["request"] == request
 
 
-@pytest.mark.parametrize("query", ["wait=61", "wait=-1", "wait=soon", "include=everything", "waits=1"])
+@pytest.mark.parametrize("query", ["wait=61", "wait=-1", "wait=soon", "include=everything", "waits=1",
+                                   "wait=1&wait=2", "wait=1&%77ait=1", "wait=", "include="])
 def test_what_is_wrong_in_the_query_is_a_400(api, query):
     job = api.submit(chat(tokens=1))
     answer = api.client.get(f"/v1/jobs/{job['id']}?{query}")

@@ -270,6 +270,7 @@ BAD = [
     ("unknown name", {"group_by": "tenant"}, "group_by"),
     ("a name twice", {"group_by": "day,day"}, "group_by"),
     ("an empty name", {"group_by": "day,,hour"}, "group_by"),
+    ("names in two places", [("group_by", "day"), ("group_by", "hour")], "group_by"),
     ("unknown parameter", {"groupby": "day"}, "groupby"),
     ("after of nothing", {"after": "x"}, "after"),
     ("unknown what", {"unknown": "yes"}, "unknown"),

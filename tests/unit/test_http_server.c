@@ -742,6 +742,9 @@ static void test_query_is_decoded_pair_by_pair(void **state)
         {"?a=%00", "error invalid_value a"},
         {"?a=%ff", "error invalid_value a"},
         {"?%zz=1", "error invalid_value "},
+        {"?a=1&b=2&a=3", "[a=1][b=2]error invalid_value a"},
+        {"?a&%61", "[a=]error invalid_value a"},
+        {"?m%5Bx%5D=1&m%5By%5D=1", "[m[x]=1][m[y]=1]"},
         {"?a=1&stop&b=2", "[a=1]error unknown_field stop"},
     };
     struct fixture *fixture = fixture_new(NULL, handle_query);
