@@ -104,6 +104,29 @@ static void test_every_statement_can_be_prepared(void **state)
     assert_true(prepared > 10);
 }
 
+/* Of the statements prepared above: a condition that may leak what row-level security hides is not
+ * for the index, and a page of users would read all users of a year. */
+static void test_users_of_a_page_are_found_by_key_under_row_security(void **state)
+{
+    (void)state;
+    session_run(admin, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"
+                       "SET enable_sort = off; SET ROLE nightshift_tenant");
+    session_run(admin,
+                "DO $$ "
+                "DECLARE line text; plan text := ''; "
+                "BEGIN"
+                "    FOR line IN EXECUTE 'EXPLAIN EXECUTE usage_users_statement('"
+                "                        || repeat('NULL, ', 16) || 'NULL)' LOOP"
+                "        plan := plan || line || chr(10);"
+                "    END LOOP;"
+                "    IF plan !~ 'Unique.*Index Cond: [^\n]*day = covers[^\n]*end_user >= ' THEN"
+                "        RAISE EXCEPTION 'not by the key: %', plan;"
+                "    END IF; "
+                "END $$");
+    session_run(admin,
+                "RESET ROLE; RESET enable_sort; RESET enable_seqscan; RESET plan_cache_mode");
+}
+
 static void test_broken_migration_leaves_no_trace_and_is_named(void **state)
 {
     static const char good[] = "CREATE TABLE half (id int)";
@@ -280,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_migrations_apply_to_an_empty_database_once),
         cmocka_unit_test(test_programs_ask_for_the_newest_schema),
         cmocka_unit_test(test_every_statement_can_be_prepared),
+        cmocka_unit_test(test_users_of_a_page_are_found_by_key_under_row_security),
         cmocka_unit_test(test_broken_migration_leaves_no_trace_and_is_named),
         cmocka_unit_test(test_older_audit_is_taken_along),
         cmocka_unit_test(test_changed_history_is_refused),
