@@ -14,7 +14,7 @@
  * if each did something every day; combinations are counted in usage_days as they are, so that
  * whoever has few gets all in one page. */
 enum {
-    USERS_PER_PAGE = 160,
+    USERS_PER_PAGE = 250,
     USER_DAYS_PER_PAGE = 2500,
     USER_DAYS_PER_PAGE_OF_HOURS = 1500,
     CELL_DAYS_PER_PAGE = 11000,
