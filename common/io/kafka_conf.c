@@ -135,13 +135,13 @@ rd_kafka_conf_t *kafka_conf_new(const struct kafka_options *options,
 rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, struct err *err)
 {
     char why[256];
-    int own_slack_ns = prctl(PR_GET_TIMERSLACK);
+    int own_slack_ns = prctl(PR_GET_TIMERSLACK, 0UL, 0UL, 0UL, 0UL);
     rd_kafka_t *handle = NULL;
 
-    prctl(PR_SET_TIMERSLACK, (unsigned long)THREAD_SLACK_NS);
+    prctl(PR_SET_TIMERSLACK, (unsigned long)THREAD_SLACK_NS, 0UL, 0UL, 0UL);
     handle = rd_kafka_new(type, conf, why, sizeof(why));
     if (own_slack_ns > 0)
-        prctl(PR_SET_TIMERSLACK, (unsigned long)own_slack_ns);
+        prctl(PR_SET_TIMERSLACK, (unsigned long)own_slack_ns, 0UL, 0UL, 0UL);
     if (!handle) {
         rd_kafka_conf_destroy(conf);
         err_set(err, "start a Kafka client: %s", why);
