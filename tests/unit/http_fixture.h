@@ -24,6 +24,7 @@
 #include "common/base/clock.h"
 #include "common/base/str.h"
 #include "common/io/http_server.h"
+#include "tests/unit/valgrind.h"
 
 #define UNUSED __attribute__((unused))
 
@@ -177,7 +178,7 @@ static UNUSED void turn(struct fixture *fixture)
 /* Turns the loop until cond is true; the test fails when that takes too long. */
 #define pump_until(fix, who, cond)                                                                \
     do {                                                                                          \
-        int64_t pump_deadline = clock_monotonic_us() + PATIENCE_MS * US_PER_MS;                   \
+        int64_t pump_deadline = clock_monotonic_us() + patient_ms(PATIENCE_MS) * US_PER_MS;       \
         struct client *pump_client = (who);                                                       \
         for (;;) {                                                                                \
             struct pollfd pump_poll = {.fd = pump_client ? pump_client->fd : -1,                  \
@@ -200,7 +201,7 @@ static UNUSED bool client_send(struct fixture *fixture, struct client *client, c
                                size_t len)
 {
     const char *at = data;
-    int64_t deadline = clock_monotonic_us() + PATIENCE_MS * US_PER_MS;
+    int64_t deadline = clock_monotonic_us() + patient_ms(PATIENCE_MS) * US_PER_MS;
 
     while (len > 0) {
         ssize_t n = send(client->fd, at, len, MSG_NOSIGNAL);

@@ -449,11 +449,15 @@ static void test_drain_finishes_what_runs_and_refuses_the_rest(void **state)
 
 static void test_accepting_rests_when_descriptors_run_out(void **state)
 {
-    struct fixture *fixture = fixture_new(NULL, handle);
-    struct client client = client_open(fixture);
+    struct fixture *fixture;
+    struct client client;
     struct rlimit old, none;
 
     (void)state;
+    if (is_under_valgrind())
+        skip(); /* its limit of descriptors is not the kernel's: it accepts, and closes */
+    fixture = fixture_new(NULL, handle);
+    client = client_open(fixture);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
     none = old;
     none.rlim_cur = 3;

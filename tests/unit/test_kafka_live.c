@@ -18,6 +18,7 @@
 #include "common/base/log.h"
 #include "common/io/kafka.h"
 #include "tests/unit/kafka_fixture.h"
+#include "tests/unit/valgrind.h"
 
 #include <event2/event.h>
 
@@ -291,7 +292,7 @@ static void test_producer_and_consumer_survive_a_dead_broker(void **state)
     struct reader *reader = reader_start("outage", "outage");
     struct outcome outcome;
     int64_t start;
-    int number = 11;
+    int number = 11, first;
     struct err err;
 
     (void)state;
@@ -315,14 +316,17 @@ static void test_producer_and_consumer_survive_a_dead_broker(void **state)
     }
     print_message("  delivered again %d ms after the broker was started\n",
                   (int)((clock_monotonic_us() - start) / 1000));
-    assert_int_equal(send_numbers(producer, "outage", 20, 30).ok, 10);
+    /* Its partitions come back one after the other. */
+    for (first = 20; send_numbers(producer, "outage", first, first + 10).ok < 10; first += 10)
+        assert_true(clock_monotonic_us() - start < WAIT_MS * US_PER_MS);
     reader->wanted = 0;
-    for (start = clock_monotonic_us(); reader->counts[29] == 0 || reader->counts[20] == 0;) {
+    for (start = clock_monotonic_us();
+         reader->counts[first + 9] == 0 || reader->counts[first] == 0;) {
         assert_true(clock_monotonic_us() - start < WAIT_MS * US_PER_MS);
         assert_false(until(never, NULL, 50));
     }
     print_message("  consumed again %d ms later\n", (int)((clock_monotonic_us() - start) / 1000));
-    assert_each_came(reader, 20, 30, 1);
+    assert_each_came(reader, first, first + 10, 1);
     reader_stop(reader);
     kafka_producer_free(producer, 1000);
 }
@@ -367,11 +371,11 @@ static void test_frees_are_bounded_when_the_broker_hangs(void **state)
         kafka_produce(producer, "bounded", &number, sizeof(number), on_delivered, &outcome));
     start = clock_monotonic_us();
     kafka_consumer_free(reader->consumer, 300);
-    assert_true(clock_monotonic_us() - start < 500 * US_PER_MS);
+    assert_true(clock_monotonic_us() - start < patient_ms(500) * US_PER_MS);
     free(reader);
     start = clock_monotonic_us();
     kafka_producer_free(producer, 200);
-    assert_true(clock_monotonic_us() - start < 1500 * US_PER_MS);
+    assert_true(clock_monotonic_us() - start < patient_ms(1500) * US_PER_MS);
     assert_int_equal(outcome.lost, 1);
     kafka_fixture_signal(&broker, SIGCONT);
 }

@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "tests/unit/postgres_fixture.h"
+#include "tests/unit/valgrind.h"
 
 enum { DEADLINE_MS = 15000 };
 
@@ -87,13 +88,13 @@ static void on_text(const struct pg_reply *reply, void *arg)
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what, (void)arg;
-    fail_msg("the expected did not happen within %d ms", DEADLINE_MS);
+    fail_msg("the expected did not happen within %d ms", patient_ms(DEADLINE_MS));
 }
 
 /* Turns the loop until the answer is there. */
 static void await(const struct answer *answer)
 {
-    struct timeval wait = {.tv_sec = DEADLINE_MS / 1000};
+    struct timeval wait = {.tv_sec = patient_ms(DEADLINE_MS) / 1000};
     struct event *deadline = event_new(base, -1, 0, on_deadline, NULL);
 
     event_add(deadline, &wait);
@@ -193,7 +194,9 @@ static void test_large_values_flow_both_ways_at_once(void **state)
     enum { COUNT = 8, SIZE = 16 * 1024 * 1024 };
     static struct answer answers[COUNT];
     char *text = malloc(SIZE + 1);
-    struct pg *pg = connect_plain();
+    struct pg *pg =
+        connect_with((struct pg_options){.statement_timeout_ms = patient_ms(DEADLINE_MS),
+                                         .unavailable_after_ms = patient_ms(DEADLINE_MS)});
 
     (void)state;
     memset(text, 'x', SIZE);
