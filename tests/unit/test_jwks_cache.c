@@ -118,15 +118,24 @@ static void on_found(const struct jwt_keys *keys, void *arg)
     found->has_kid = keys && jwt_keys_have(keys, found->kid);
 }
 
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    *(bool *)arg = true;
+}
+
 static void turn_until(const int *count, int want)
 {
-    int64_t until = clock_monotonic_us() + PATIENCE_MS * US_PER_MS;
+    struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
+    bool is_late = false;
+    struct event *deadline = evtimer_new(base, on_late, &is_late);
 
-    while (*count < want) {
-        assert_true(clock_monotonic_us() < until);
-        event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-        usleep(500);
-    }
+    assert_non_null(deadline);
+    evtimer_add(deadline, &patience);
+    while (*count < want && !is_late)
+        event_base_loop(base, EVLOOP_ONCE);
+    event_free(deadline);
+    assert_true(*count >= want);
 }
 
 static struct found find(const struct identity_provider *provider, const char *kid)
