@@ -401,17 +401,25 @@ static void test_a_rate_limited_job_goes_back_to_the_queue(void **state)
     assert_counts_balance();
 }
 
+/* Turns the loop until the first text of the job's call is written. */
+static void await_text(struct id id)
+{
+    for (int tries = 0; sql_number("SELECT count(*) FROM events WHERE job = '%s' AND kind = "
+                                   "'output.delta'",
+                                   hex(id)) == 0;
+         tries++) {
+        assert_true(tries < 200);
+        turn_loop_ms(20);
+    }
+}
+
 /* Begins a job that holds after a few events, and waits until it does. */
 static struct id begin_held(struct run **run)
 {
     struct id id = queue_job(&(struct job_options){.marker = "[[sim hold=h tokens=9]]"});
 
     *run = begin(id, 0);
-    for (int i = 0; i < 200 && sql_number("SELECT count(*) FROM events WHERE job = '%s' AND kind = "
-                                          "'output.delta'",
-                                          hex(id)) == 0;
-         i++)
-        turn_loop_ms(20);
+    await_text(id);
     return id;
 }
 
@@ -473,7 +481,7 @@ static void test_a_rescued_run_finds_out_and_forgets(void **state)
     (void)state;
     run = begin(id, 0);
     (void)run;
-    turn_loop_ms(300);
+    await_text(id);
     sql_run("UPDATE runs SET run_token = run_token + 1000 WHERE job = '%s'", hex(id));
     await_count(&ended, 1);
     for (int i = 0; i < 100 && sql_number("SELECT count(*) FROM calls WHERE job = '%s' AND state = "
