@@ -19,6 +19,14 @@
 
 enum { TENANTS = 1000, ROWS_EACH = 100 };
 
+static void await_no_redis(const struct redis *redis)
+{
+    for (int tries = 0; redis_is_ready(redis); tries++) {
+        assert_true(tries < 2000);
+        turn_loop_ms(5);
+    }
+}
+
 /* --- rebuilding ------------------------------------------------------------------------------- */
 
 static void test_first_call_makes_the_binding_and_the_book(void **state)
@@ -82,7 +90,7 @@ static void test_intent_under_way_is_waited_for_and_summed(void **state)
     other_run(INTENT, INTENT_OF(&call));
     flush_redis();
     process_begin_rebuild(&one);
-    turn_loop_ms(300);
+    await_blocked();
     assert_true(book_rebuild_outstanding(one.books) > 0);
     other_run("COMMIT");
     process_await_current(&one);
@@ -114,7 +122,7 @@ static void test_flush_in_the_middle_of_a_rebuild_begins_again(void **state)
 
 static void test_settlement_between_mark_and_publish_is_kept_and_taken(void **state)
 {
-    struct call call = running_call(60 * CENT);
+    struct call call = running_call(60 * CENT), next = running_call(CENT);
 
     (void)state;
     assert_int_equal(process_reserve(&one, &call), ADMISSION_GO);
@@ -130,7 +138,7 @@ static void test_settlement_between_mark_and_publish_is_kept_and_taken(void **st
     other_run("UPDATE calls SET state = 'settled', cost_nano = 70000000 WHERE job = '%s'",
               hex(call.job));
     process_tell(&one, &call, ADMISSION_SETTLED, 7 * CENT);
-    turn_loop_ms(100);
+    assert_int_equal(process_ask(&one, &next), ADMISSION_STALE); /* answered after it */
     assert_int_equal(admission_settles_kept(one.admission), 1);
     other_run("COMMIT");
     process_await_current(&one);
@@ -244,8 +252,9 @@ static void test_old_copy_of_redis_is_not_believed(void **state)
     assert_true(intend(&after));
     process_settle(&one, &after, 80 * CENT);
     redis_fixture_crash(fixture_redis);
+    await_no_redis(fixture_side);
+    await_no_redis(one.redis);
     assert_true(redis_fixture_restart(fixture_redis, &err));
-    turn_loop_ms(50);
     await_redis(fixture_side);
     await_redis(one.redis);
     assert_day("100000000 0 0"); /* the copy: as if 80 cents had never been spent */
