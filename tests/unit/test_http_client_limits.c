@@ -90,13 +90,21 @@ static void test_endless_drip_ends_at_the_total_timeout(void **state)
     http_world_free(world);
 }
 
+#define FILLER "0123456789012345678901234567890123456789"
+
+/* Begins to answer, and then says the same without an end. */
+static void say_forever(struct raw_server *server, int fd, const char *begin, const char *again)
+{
+    raw_read_request(server, fd);
+    raw_say(fd, begin);
+    while (raw_say(fd, again))
+        ;
+}
+
 static void flood(struct raw_server *server, int fd, int nth)
 {
     (void)nth;
-    raw_read_request(server, fd);
-    raw_say(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-    while (raw_say(fd, "0123456789012345678901234567890123456789"))
-        ;
+    say_forever(server, fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", FILLER);
 }
 
 static void announce_much(struct raw_server *server, int fd, int nth)
@@ -110,27 +118,19 @@ static void announce_much(struct raw_server *server, int fd, int nth)
 static void flood_head(struct raw_server *server, int fd, int nth)
 {
     (void)nth;
-    raw_read_request(server, fd);
-    raw_say(fd, "HTTP/1.1 200 OK\r\n");
-    while (raw_say(fd, "X-Filler: 0123456789012345678901234567890123456789\r\n"))
-        ;
+    say_forever(server, fd, "HTTP/1.1 200 OK\r\n", "X-Filler: " FILLER "\r\n");
 }
 
 static void flood_head_line(struct raw_server *server, int fd, int nth)
 {
     (void)nth;
-    raw_read_request(server, fd);
-    raw_say(fd, "HTTP/1.1 200 OK\r\nX-Filler: ");
-    while (raw_say(fd, "0123456789012345678901234567890123456789"))
-        ;
+    say_forever(server, fd, "HTTP/1.1 200 OK\r\nX-Filler: ", FILLER);
 }
 
 static void flood_provisional(struct raw_server *server, int fd, int nth)
 {
     (void)nth;
-    raw_read_request(server, fd);
-    while (raw_say(fd, "HTTP/1.1 100 Continue\r\n\r\n"))
-        ;
+    say_forever(server, fd, "", "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 static void test_too_large_answers_are_refused(void **state)
