@@ -114,6 +114,17 @@ static struct id queue_and_publish(enum priority priority)
     return job;
 }
 
+/* The claim of a ticket, and of nothing else, waits until the other session ends its transaction: a
+ * look for dealt rows passes locked ones by. */
+static void publish_for_blocked_claim(void)
+{
+    struct id job = fixture_queue_job((int)PRIORITY_NORMAL);
+
+    other_run("BEGIN; SELECT FROM queue FOR UPDATE");
+    publish(PRIORITY_NORMAL, job, 0);
+    await_blocked();
+}
+
 /* Turns the loop until so many slots are used. */
 static void await_slots(int want)
 {
@@ -312,7 +323,7 @@ static void test_tickets_taken_while_postgres_is_away_come_again(void **state)
     for (int i = 0; i < JOBS; i++)
         jobs[i] = fixture_queue_job(PRIORITY_NORMAL);
     sql_run("UPDATE queue SET dispatched_at = now() + interval '1 h'");
-    other_run("BEGIN; LOCK TABLE runs IN EXCLUSIVE MODE"); /* claims are under way when it dies */
+    other_run("BEGIN; SELECT FROM queue FOR UPDATE"); /* claims are under way when it dies */
     for (int i = 0; i < JOBS; i++)
         publish(PRIORITY_NORMAL, jobs[i], 0);
     await_blocked();
@@ -336,9 +347,7 @@ static void test_runs_that_nobody_here_knows_are_given_up(void **state)
     run = worker_find_run(&worker, job);
     assert_ptr_equal(run, &runs[0]);
     map_remove(worker.runs, &run->claimed->run_token, sizeof(run->claimed->run_token));
-    other_run("BEGIN; LOCK TABLE runs IN EXCLUSIVE MODE");
-    queue_and_publish(PRIORITY_NORMAL);
-    await_blocked();
+    publish_for_blocked_claim();
     assert_false(intake_is_quiet(worker.intake));
     sql_run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name LIKE '%%first%%'");
@@ -382,9 +391,7 @@ static void test_draining_hands_claims_under_way_back(void **state)
     (void)state;
     queue_and_publish(PRIORITY_NORMAL);
     await_count(&started, 1);
-    other_run("BEGIN; LOCK TABLE runs IN EXCLUSIVE MODE"); /* the next claim waits */
-    queue_and_publish(PRIORITY_NORMAL);
-    await_blocked();
+    publish_for_blocked_claim();
     assert_false(intake_is_quiet(worker.intake));
     worker.is_draining = true;
     intake_stop(worker.intake);
