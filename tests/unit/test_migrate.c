@@ -127,6 +127,40 @@ static void test_users_of_a_page_are_found_by_key_under_row_security(void **stat
                 "RESET ROLE; RESET enable_sort; RESET enable_seqscan; RESET plan_cache_mode");
 }
 
+/* Of the statements prepared above.  A plan is made for the tenant who comes first and serves all:
+ * a policy that fits an index, or can be hashed, has all rows of a large tenant read for one of
+ * them. */
+static void test_policy_of_a_tenant_is_no_way_to_find_rows(void **state)
+{
+    (void)state;
+    session_run(admin, "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"
+                       "SET app.tenant = 'few'; SET ROLE nightshift_tenant");
+    session_run(
+        admin, "DO $$ "
+               "DECLARE item record; line text; plan text; looked int := 0; "
+               "BEGIN"
+               "    FOR item IN SELECT name, repeat(', NULL', cardinality(parameter_types)) AS list"
+               "                FROM pg_prepared_statements"
+               "                WHERE name ~ '^(job_(list|read|state)|event_(locate|read|peek)"
+               "|queue_cancel|run_flag_cancel|submit_copy)_' LOOP"
+               "        plan := '';"
+               "        FOR line IN EXECUTE format('EXPLAIN EXECUTE %I(%s)', item.name,"
+               "                                   substr(item.list, 3)) LOOP"
+               "            plan := plan || line || chr(10);"
+               "        END LOOP;"
+               "        IF plan ~ 'Index Cond: [^\n]*current_setting'"
+               "           OR (item.name ~ '^event' AND plan ~ 'hashed SubPlan') THEN"
+               "            RAISE EXCEPTION '% goes by the policy: %', item.name, plan;"
+               "        END IF;"
+               "        looked := looked + 1;"
+               "    END LOOP;"
+               "    IF looked <> 20 THEN"
+               "        RAISE EXCEPTION 'looked at % statements', looked;"
+               "    END IF; "
+               "END $$");
+    session_run(admin, "RESET ROLE; RESET app.tenant; RESET enable_seqscan; RESET plan_cache_mode");
+}
+
 static void test_broken_migration_leaves_no_trace_and_is_named(void **state)
 {
     static const char good[] = "CREATE TABLE half (id int)";
@@ -304,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_programs_ask_for_the_newest_schema),
         cmocka_unit_test(test_every_statement_can_be_prepared),
         cmocka_unit_test(test_users_of_a_page_are_found_by_key_under_row_security),
+        cmocka_unit_test(test_policy_of_a_tenant_is_no_way_to_find_rows),
         cmocka_unit_test(test_broken_migration_leaves_no_trace_and_is_named),
         cmocka_unit_test(test_older_audit_is_taken_along),
         cmocka_unit_test(test_changed_history_is_refused),
