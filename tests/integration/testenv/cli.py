@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -41,8 +42,9 @@ class Cli:
         return path
 
     def start(self, *words, environment=None, **options):
-        """Popen with pipes."""
+        """Popen with pipes.  Ctrl-C reaches it, also where the tests themselves run without (nohup)."""
         return subprocess.Popen([self.program, *words], stdin=subprocess.DEVNULL,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 env=environment or self.environment, **options)
 
