@@ -280,12 +280,24 @@ static bool none_waits(void)
 #define states_are(state) \
     (number("SELECT count(*) FROM deliveries WHERE state <> '" state "'") == 0)
 
+/* The server may still be at a statement of a connection that the test before has closed, and what
+ * is emptied then may deadlock with it. */
+static void await_no_other_connection(void)
+{
+    int64_t deadline_us = clock_monotonic_us() + PATIENCE_MS * US_PER_MS;
+
+    while (number("SELECT count(*) FROM pg_stat_activity"
+                  " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()") > 0)
+        assert_true(clock_monotonic_us() < deadline_us);
+}
+
 static int set_up(void **state)
 {
     struct pg_options options = {.url = postgres_fixture_url(postgres), .duty = "webhooks"};
     struct err err;
 
     (void)state;
+    await_no_other_connection();
     run("TRUNCATE tenants, endpoints, api_keys, jobs, calls, deliveries CASCADE");
     policy.schedule_count = 4;
     memcpy(policy.schedule_ms, (int64_t[]){0, 100, 100, 100}, 4 * sizeof(int64_t));
