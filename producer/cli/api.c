@@ -2,12 +2,11 @@
 /* Calls of the HTTP API, several at once or one that is waited for. */
 #include "producer/cli/api.h"
 
-#include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/time.h>
 
 #include "common/base/clock.h"
 #include "common/base/crypto.h"
@@ -333,12 +332,12 @@ static void on_waited(const struct api_answer *answer, void *arg)
         waiting->done(answer, waiting->arg);
 }
 
-void api_pause(int64_t ms)
+void api_pause(struct api *api, int64_t ms)
 {
-    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 
-    while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
-        ;
+    if (event_base_loopexit(api->base, &pause) == 0)
+        event_base_dispatch(api->base);
 }
 
 int api_run(struct cli *cli, const struct api_request *request, api_done_fn *done, void *arg)
@@ -355,7 +354,7 @@ int api_run(struct cli *cli, const struct api_request *request, api_done_fn *don
             event_base_loop(cli->api->base, EVLOOP_ONCE);
         if (waiting.pause_ms == 0)
             return waiting.code;
-        api_pause(waiting.pause_ms);
+        api_pause(cli->api, waiting.pause_ms);
     }
 }
 

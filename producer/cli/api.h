@@ -69,7 +69,7 @@ void api_cancel(struct api_call *call);
 /* Waits for the answer and hands it to done.  The exit code: CLI_DONE for 2xx; anything else has
  * been told on standard error. */
 int api_run(struct cli *cli, const struct api_request *request, api_done_fn *done, void *arg);
-void api_pause(int64_t ms);
+void api_pause(struct api *api, int64_t ms);
 /* What an answer means for the exit code; tells nothing. */
 int api_exit(const struct api_answer *answer);
 /* Tells why an answer is not a good one, and gives its exit code. */

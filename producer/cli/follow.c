@@ -270,7 +270,7 @@ static bool follow_once(struct follow *follow)
     while (!follow->is_over)
         event_base_loop(api_base(follow->cli->api), EVLOOP_ONCE);
     if (follow->pause_ms > 0)
-        api_pause(follow->pause_ms);
+        api_pause(follow->cli->api, follow->pause_ms);
     return follow->pause_ms > 0;
 }
 
