@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/number.h"
 #include "common/io/metrics.h"
 #include "common/model/leader_store.h"
 #include "scheduler/audit.h"
@@ -86,7 +87,7 @@ static void schedule(struct task *task, int64_t wait_us)
 
     if (!task->timer || (task->scheduler->tasks && task->scheduler->tasks->is_stopping))
         return;
-    task->due_us = task_due_us(now + (wait_us < 0 ? 0 : wait_us), now, task->rested_us);
+    task->due_us = task_due_us(now + larger(wait_us, 0), now, task->rested_us);
     wait_us = task->due_us - now;
     wait = (struct timeval){.tv_sec = wait_us / US_PER_S, .tv_usec = wait_us % US_PER_S};
     event_add(task->timer, &wait);
