@@ -3,7 +3,6 @@
  *
  * Every test has its own topic and group.  The embedded broker always needs 3 s for a first
  * assignment, so the tests of one group share a consumer's life where they can. */
-#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -180,37 +179,6 @@ static int compare_i64(const void *a, const void *b)
 }
 
 /* --- tests ------------------------------------------------------------------------------------ */
-
-static long slack_ns(const char *thread)
-{
-    char path[64], text[32] = "";
-    FILE *file;
-
-    snprintf(path, sizeof(path), "/proc/%.20s/timerslack_ns", thread);
-    file = fopen(path, "re");
-    assert_non_null(file);
-    assert_non_null(fgets(text, sizeof(text), file));
-    fclose(file);
-    return strtol(text, NULL, 10);
-}
-
-/* Its main thread would burn the rest of a millisecond with each of its timers. */
-static void test_threads_of_the_library_wake_up_behind_their_time(void **state)
-{
-    long own = slack_ns("self");
-    struct kafka_producer *producer = producer_start("slack", NULL);
-    DIR *folder = opendir("/proc/self/task");
-    int seen = 0;
-
-    (void)state;
-    assert_int_equal(slack_ns("self"), own);
-    assert_non_null(folder);
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-        seen += entry->d_name[0] != '.' && slack_ns(entry->d_name) > US_PER_MS * 1000;
-    closedir(folder);
-    assert_true(seen >= 2); /* its main thread, and one for each broker */
-    kafka_producer_free(producer, 1000);
-}
 
 static void test_every_message_is_taken_once_and_soon(void **state)
 {
@@ -488,7 +456,6 @@ int main(void)
         cmocka_unit_test(test_producer_and_consumer_survive_a_dead_broker),
         cmocka_unit_test(test_fatal_error_fails_what_is_outstanding_and_starts_afresh),
         cmocka_unit_test(test_frees_are_bounded_when_the_broker_hangs),
-        cmocka_unit_test(test_threads_of_the_library_wake_up_behind_their_time),
     };
     int failed;
 
