@@ -42,7 +42,7 @@ CPPFLAGS = -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(LIBRARIES_COM
 CFLAGS_plain := -O2 -g
 CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_tsan := -O1 -g -fsanitize=thread
-CFLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+CFLAGS_fuzz := -O1 -g1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS := -std=gnu11 $(CFLAGS_$(FLAVOR)) $(WARNINGS) -fstack-protector-strong -fno-common
 LDFLAGS := $(filter -fsanitize=%,$(CFLAGS_$(FLAVOR)))
 
@@ -200,7 +200,7 @@ $(OUT)/tests/%: $(OUT)/tests/unit/%.o $(FIXTURES) $(LIB_producer) $(LIB_cli) $(L
 # This one prepares every SQL statement there is, so it links every object.
 $(OUT)/tests/test_migrate: LDFLAGS += -Wl,--whole-archive
 $(OUT)/tests/test_migrate: LDLIBS := -Wl,--no-whole-archive $(LDLIBS)
-$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_cli) $(LIB_worker) $(LIB_scheduler) $(LIB_simulator) $(LIB_common)
+$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_producer) $(LIB_cli) $(LIB_worker) $(LIB_simulator) $(LIB_common)
 	@mkdir -p $(dir $@)
 	$(SAY) LD $@
 	$(Q)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS) $(LDLIBS_CSV)
@@ -269,12 +269,13 @@ format: | deps-lint
 	$(Q)clang-format -i $(C_SOURCES) $(C_HEADERS)
 lint-format:
 	$(Q)clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS)
-# A file is looked at again when it, or a header it includes, has changed (its object was made anew).
+# A file is looked at again when it, or a header it includes, has changed.
 lint-tidy: $(C_SOURCES:%.c=build/lint/%.tidy)
-build/lint/%.tidy: $(OUT)/%.o .clang-tidy tests/.clang-tidy
+build/lint/%.tidy: %.c .clang-tidy tests/.clang-tidy Makefile
 	@mkdir -p $(dir $@)
-	$(SAY) TIDY $*.c
-	$(Q)clang-tidy -quiet $*.c -- -std=gnu11 $(CPPFLAGS) $(filter-out -Werror,$(WARNINGS)) >$@.log 2>/dev/null || \
+	$(SAY) TIDY $<
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -MM -MP -MT $@ -MF $(@:.tidy=.d) $<
+	$(Q)clang-tidy -quiet $< -- -std=gnu11 $(CPPFLAGS) $(filter-out -Werror,$(WARNINGS)) >$@.log 2>/dev/null || \
 	  { cat $@.log; exit 1; }
 	@mv $@.log $@
 lint-cppcheck:
@@ -338,4 +339,4 @@ up: all | deps-run
 down:
 	$(Q)deploy/local/stack down --dir build/stack
 
--include $(shell find $(OUT) -name '*.d' 2>/dev/null)
+-include $(shell find $(OUT) build/lint -name '*.d' 2>/dev/null)
