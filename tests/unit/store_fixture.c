@@ -14,10 +14,8 @@
 
 #include <event2/event.h>
 
-#include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/io/metrics.h"
 #include "migrations/migrate.h"
 #include "tests/unit/postgres_fixture.h"
 
@@ -97,25 +95,6 @@ void turn_loop_ms(int ms)
 static bool is_ready(const void *arg)
 {
     return pg_is_ready(arg);
-}
-
-/* --- metrics ---------------------------------------------------------------------------------- */
-
-int64_t metric_value(const char *name)
-{
-    struct buf text;
-    const char *at;
-    int64_t value = -1;
-
-    buf_init(&text, 16 * 1024 * 1024);
-    assert_true(metrics_render(&text));
-    for (at = strstr(text.data, name); at; at = strstr(at + 1, name))
-        if (at == text.data || at[-1] == '\n') {
-            value = atoll(strchr(at, ' ') + 1);
-            break;
-        }
-    buf_release(&text);
-    return value;
 }
 
 /* --- SQL -------------------------------------------------------------------------------------- */

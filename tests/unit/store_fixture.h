@@ -46,9 +46,6 @@ void sql_assert_text(const char *expected, const char *fmt, ...) PRINTF_LIKE(2, 
 /* Turns the loop until a statement waits for a lock; fails the test after a while. */
 void await_blocked(void);
 
-/* The number in the metrics' text behind such a name, with its labels if it has any; -1: none. */
-int64_t metric_value(const char *name);
-
 /* A second session of the same kind, for transactions left open. */
 void other_run(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

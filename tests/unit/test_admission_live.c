@@ -3,8 +3,8 @@
  * here (the rows of the table of failures each have a test of their own). */
 #include "tests/unit/admission_fixture.h"
 
-#include "common/base/buf.h"
 #include "common/io/metrics.h"
+#include "tests/unit/metric_fixture.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -96,25 +96,15 @@ static void test_a_call_that_nobody_knows_of_keeps_its_whole_reservation(void **
     world_free(world);
 }
 
-static long overruns_counted(void)
+static int64_t overruns_counted(void)
 {
-    static const char name[] = "\nnightshift_reservation_overruns_total ";
-    struct buf text;
-    const char *at;
-    long count;
-
-    buf_init(&text, 1024 * 1024);
-    assert_true(metrics_render(&text));
-    at = strstr(text.data, name);
-    count = at ? strtol(at + sizeof(name) - 1, NULL, 10) : 0;
-    buf_release(&text);
-    return count;
+    return metric_value("nightshift_reservation_overruns_total");
 }
 
 static void test_a_cost_over_the_reservation_is_counted_also_when_it_is_resolved(void **state)
 {
     struct world *world = world_new();
-    long before = overruns_counted();
+    int64_t before = overruns_counted();
     (void)state;
 
     world_open_book(world);

@@ -22,6 +22,7 @@
 #include "common/model/end_store.h"
 #include "common/model/topics.h"
 #include "tests/unit/kafka_fixture.h"
+#include "tests/unit/metric_fixture.h"
 #include "tests/unit/postgres_fixture.h"
 #include "tests/unit/store_fixture.h"
 #include "worker/run.h"

@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "scheduler/reconcile.h"
 #include "tests/unit/book_fixture.h"
+#include "tests/unit/metric_fixture.h"
 #include "tests/unit/scheduler_fixture.h"
 
 static struct fixture_scheduler *scheduler;
