@@ -163,8 +163,8 @@ def test_a_job_over_the_ceiling_waits_and_runs_when_it_is_raised(stack, admin, t
     limit(stack, admin, tenant, {"budget_usd": {"total": str(worst + Decimal("0.000001"))}})
     done = tenant.run(request())
     assert done["state"] == "succeeded" and Decimal(done["cost_usd"]) > Decimal("0.000001")
-    waiting, ran = first_that_waits(tenant, "budget", request)
-    assert "budget_usd.total" in waiting["waiting"]["detail"] and waiting["fits_now"] is False
+    waiting, ran = first_that_waits(tenant, "budget", request, "budget_usd.total")
+    assert waiting["fits_now"] is False
     assert budget_of(admin, tenant)["tenant", "total"]["spent_usd"] == \
         sum((Decimal(job["cost_usd"]) for job in [done, *ran]), Decimal(0))
     raised = datetime.now(timezone.utc)
