@@ -14,23 +14,25 @@ COUNTS = os.path.join(ROOT, "build", "test", "counts")
 
 
 class Counts:
-    """Passed and failed cases of one part; several runs of it add up in one file."""
+    """Passed and failed cases of one part, and the names of what failed."""
 
     def __init__(self, part):
         self.part = part
         self.passed = 0
         self.failed = 0
+        self.names = []
         self.lock = threading.Lock()
 
-    def add(self, passed, failed):
+    def add(self, passed, failed, names=()):
         with self.lock:
             self.passed += passed
             self.failed += failed
+            self.names += names
 
     def save(self):
         os.makedirs(COUNTS, exist_ok=True)
         with open(os.path.join(COUNTS, f"{self.part}.json"), "w", encoding="ascii") as file:
-            json.dump({"passed": self.passed, "failed": self.failed}, file)
+            json.dump({"passed": self.passed, "failed": self.failed, "names": self.names}, file)
 
 
 def say(text):
