@@ -228,9 +228,10 @@ def test_a_stream_is_seen_while_it_is_written(cli, terminal, simulator):
 
 def complete(terminal, tabs, line, *wanted):
     """Types the line and presses TAB so many times; each wanted is then seen."""
-    terminal.press("C-c")
+    terminal.press("C-c")  # a shell may drop what is typed before it has dealt with this
+    wait_until(lambda: terminal.screen(history=False).strip().splitlines()[-1:] == ["ready>"], 20, "a new prompt")
     terminal.press("C-l")
-    wait_until(lambda: line not in terminal.screen(history=False), 20, "a clear screen")
+    wait_until(lambda: terminal.screen(history=False).strip() == "ready>", 20, "a clear screen")
     terminal.tmux("send-keys", "-l", line)
     terminal.wait_for(re.escape(line.rstrip()))
     for _ in range(tabs):

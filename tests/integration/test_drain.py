@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+import redis
 
 from conftest import running
 from testenv.api import chat, cursors_rise, text_of
@@ -96,7 +97,9 @@ def test_a_draining_producer_finishes_what_it_has_and_refuses_the_rest(stack):
     answers = []
     poll = threading.Thread(target=lambda: answers.append(api.client.get(f"/v1/jobs/{job}", params={"wait": 30})))
     poll.start()
-    wait_until(poll.is_alive, 1)
+    live = redis.Redis.from_url(stack.environment["REDIS_URL"])
+    channel = f"ns:job:{job.removeprefix('job_')}"
+    wait_until(lambda: live.pubsub_numsub(channel)[0][1], 10, "the poll to be there")
     os.kill(stack.pid("producer-2"), signal.SIGTERM)
 
     def refuses():

@@ -8,7 +8,8 @@ import uuid
 import pytest
 
 from conftest import running, tenant_key
-from test_limit_waits import calls_since, ended, fill, most_at_once, share_used, starts_of, most_in_window, waiting_of
+from test_limit_waits import (calls_since, cancel_all, ended, fill, most_at_once, most_in_window, share_used,
+                              starts_of, wait_for_reason)
 from testenv.api import chat
 from testenv.stack import CONFIG, Stack
 from testenv.wait import wait_until
@@ -78,23 +79,28 @@ def provider(stack, name):
 
 def test_concurrency_of_an_account_is_the_fleets(stack, client):
     seq = stack.simulator.last_seq()
-    _, jobs = fill(client, 60, model="narrow", tokens=2, delay_ms=1000)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "concurrency", 10, "its reason")
+    _, jobs = fill(client, 120, model="narrow", tokens=2, delay_ms=1000)
+    wait_for_reason(client, jobs, "concurrency")
     wait_until(lambda: len(ended(calls_of(stack, "narrow", seq))) >= 2 * AT_ONCE, 20, "two rounds of calls")
     begin = time.time()
-    time.sleep(6)  # this much of time is what is measured
-    calls = calls_of(stack, "narrow", seq)
-    assert most_at_once(calls) <= AT_ONCE
-    assert share_used(calls, begin, begin + 6, AT_ONCE) >= 0.7
-    for job in jobs:
+
+    def used():
+        end = time.time()
+        span = max(begin, end - 6), end  # a crowded machine may spoil one span of time, not all
+        return end - begin >= 6 and share_used(calls_of(stack, "narrow", seq), *span, AT_ONCE) >= 0.7
+    wait_until(used, 18, "most of the limit to be used for 6 s", interval_s=0.5)
+    assert most_at_once(calls_of(stack, "narrow", seq)) <= AT_ONCE
+    cancel_all(client, jobs[30:])
+    for job in jobs[:30]:
         assert client.ended(job)["state"] == "succeeded"
 
 
 def test_requests_per_minute_of_an_account_are_the_fleets(stack, client):
     seq = stack.simulator.last_seq()
     _, jobs = fill(client, 90, model="slow", tokens=2)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 10, "its reason")
-    assert client.ended(jobs[-1], timeout_s=40)["state"] == "succeeded"
+    wait_for_reason(client, jobs, "rate_limit")
+    for job in jobs:
+        assert client.ended(job, timeout_s=40)["state"] == "succeeded"
     starts = starts_of(calls_of(stack, "slow", seq))
     for window_s in (3, 8):  # the burst of a tenth, its own share, and what is on its way jitters
         assert most_in_window(starts, window_s) <= PER_MINUTE * (6 + window_s) / 60 * 1.1 + 1
@@ -108,7 +114,7 @@ def test_what_a_provider_says_closes_its_account_to_the_fleet_until_then(stack, 
     assert seen["remaining_requests"] == 0
     assert provider(stack, "narrow")["state"] == "closed" and provider(stack, "narrow")["closed_until"]
     _, jobs = fill(client, 12, model="narrow", tokens=2)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 2, "its reason")
+    wait_for_reason(client, jobs, "rate_limit", 2)
     for job in jobs:
         assert client.ended(job)["state"] == "succeeded"
     starts = starts_of(calls_of(stack, "narrow", seq))

@@ -135,6 +135,13 @@ def waiting_of(client, job):
     return client.job(job)["waiting"] or {}
 
 
+def wait_for_reason(client, jobs, reason, timeout_s=10):
+    """How one of the last jobs waits for it; which of them ran early is open, as partitions know no common order."""
+    return wait_until(lambda: next((waiting for job in jobs[-20:]
+                                    if (waiting := waiting_of(client, job)).get("reason") == reason), None),
+                      timeout_s, f"a job that waits for {reason}")
+
+
 def running_now(stack, client):
     return stack.sql.value("SELECT count(*) FROM runs WHERE tenant = %s", client.tenant)
 
@@ -163,8 +170,7 @@ def test_requests_per_minute_hold_in_every_window_and_are_used(stack, make_tenan
     client = make_tenant(requests_per_minute=limit)
     seq = stack.simulator.last_seq()
     _, jobs = fill(client, 400, tokens=2)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 10, "its reason")
-    waiting = waiting_of(client, jobs[-1])
+    waiting = wait_for_reason(client, jobs, "rate_limit")
     wait_until(lambda: len(calls_since(stack, seq)) >= 60 + 3 * limit / 60, 20, "the burst to be used up")
     calls, _ = observe(stack, 12)
     all_calls = calls_since(stack, seq)
@@ -185,7 +191,7 @@ def test_nobody_is_claimed_in_vain_while_a_tenant_waits(stack, make_tenant):
     client = make_tenant(requests_per_minute=60)  # one a second, six at once
     seq = stack.simulator.last_seq()
     _, jobs = fill(client, 2000, tokens=2)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 10, "its reason")
+    wait_for_reason(client, jobs, "rate_limit")
     wait_until(lambda: len(calls_since(stack, seq)) >= 6 + 3, 20, "the burst to be used up")
     before = stack.sql.value("SELECT last_value FROM run_tokens")
     time.sleep(10)  # this much of time is what is measured
@@ -207,7 +213,7 @@ def test_tokens_per_minute_are_used_by_what_calls_really_took(stack, make_tenant
     client = make_tenant(tokens_per_minute=limit)
     seq = stack.simulator.last_seq()
     _, jobs = fill(client, 1500, tokens=2)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 10, "its reason")
+    wait_for_reason(client, jobs, "rate_limit")
     wait_until(lambda: tokens_of(calls_since(stack, seq)) >= limit / 60 * (6 + 8), 30, "the pace to be found out")
     calls, _ = observe(stack, 20)
     tokens = tokens_of(calls)
@@ -226,7 +232,7 @@ def test_concurrency_is_never_passed_and_used(stack, make_tenant, scope):
     client = make_tenant(**(limits if scope == "tenant" else {"workflows": {"w": limits}}))
     seq = stack.simulator.last_seq()
     _, jobs = fill(client, 240, workflow="w", tokens=2, delay_ms=2000)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "concurrency", 10, "its reason")
+    wait_for_reason(client, jobs, "concurrency")
     wait_until(lambda: len(ended(calls_since(stack, seq))) >= 2 * limit, 20, "two rounds of calls")
     begin = time.time()
 
@@ -247,7 +253,7 @@ def test_concurrency_is_never_passed_and_used(stack, make_tenant, scope):
 def test_a_scope_at_its_limit_holds_no_sibling_up(stack, make_tenant):
     client = make_tenant(workflows={"slow": {"requests_per_minute": 6}})
     _, jobs = fill(client, 600, workflow="slow", tokens=2)
-    wait_until(lambda: waiting_of(client, jobs[-1]).get("reason") == "rate_limit", 10, "its reason")
+    wait_for_reason(client, jobs, "rate_limit")
     begin = time.time()
     assert client.run(chat(model="single", tokens=2), workflow="quick")["state"] == "succeeded"
     assert time.time() - begin < 3
