@@ -20,10 +20,12 @@ enum {
     REFUSAL_WORDS = 8, /* of admit's list */
     STALE_WORDS = 2,
     GO_HOLDS = 8, /* shadows stand above */
-    HEAD_NUMBERS = 4,
+    HEAD_NUMBERS = 5,
+    LEASE_GRAINS = 16,
     SCOPE_NUMBERS = 4,
     ACCOUNT_NUMBERS = 3,
-    ACCOUNT_FIELD_SIZE = 2 + LIMIT_SCOPE_TEXT_SIZE + WINDOW_ID_SIZE, /* a: text | id */
+    KIND_LEN = 2, /* "a:", "m:" or "z:" in front of a scope's text */
+    ACCOUNT_FIELD_SIZE = KIND_LEN + LIMIT_SCOPE_TEXT_SIZE + WINDOW_ID_SIZE, /* a: text | id */
 };
 
 static const int64_t total_wait_us = 3600 * US_PER_S;
@@ -153,12 +155,24 @@ static void put(struct numbers *numbers, int64_t number)
     numbers->of[numbers->count++] = number;
 }
 
+/* Ends of leases are rounded up to a multiple of it, so that there are few of them: a power of two,
+ * at most a sixteenth of the lease. */
+static int64_t lease_grain_us(int64_t lease_us)
+{
+    int64_t grain_us = 1;
+
+    while (grain_us * 2 * LEASE_GRAINS <= lease_us)
+        grain_us *= 2;
+    return grain_us;
+}
+
 static void put_head(struct numbers *numbers, const struct admission_request *request,
                      bool is_enforced, int scopes)
 {
     int lease_s = request->lease_s > 0 ? request->lease_s : WIRE_LEASE_DEFAULT_S;
 
     put(numbers, lease_s * INT64_C(1000));
+    put(numbers, lease_grain_us(lease_s * US_PER_S));
     put(numbers, request->tokens > 0 ? request->tokens : 0);
     put(numbers, is_enforced);
     put(numbers, scopes);
@@ -201,7 +215,7 @@ static void put_scopes(struct numbers *numbers, const struct admission_request *
 static void add_scopes(const struct admission_request *request, struct script_args *args,
                        struct wire_map *map)
 {
-    char text[LIMIT_SCOPE_TEXT_SIZE];
+    char text[KIND_LEN + LIMIT_SCOPE_TEXT_SIZE] = "m:";
 
     for (int i = 0; i < request->limit_count; i++) {
         const struct applied_limit *limit = &request->limits[i];
@@ -210,7 +224,8 @@ static void add_scopes(const struct admission_request *request, struct script_ar
             continue;
         map->scopes[map->scope_count] = limit->scope;
         map->scope_texts[map->scope_count++] = args->count;
-        wire_scope_format(limit->scope, limit->name, text);
+        text[0] = limit->set->is_shadow ? 'z' : 'm';
+        wire_scope_format(limit->scope, limit->name, text + KIND_LEN);
         script_args_add(args, text);
     }
 }
@@ -243,8 +258,8 @@ static char *put_owner(const struct applied_limit *limit, char field[ACCOUNT_FIE
 {
     char *at;
 
-    memcpy(field, "a:", 2);
-    wire_scope_format(limit->scope, limit->name, field + 2);
+    memcpy(field, "a:", KIND_LEN);
+    wire_scope_format(limit->scope, limit->name, field + KIND_LEN);
     at = field + strlen(field);
     *at++ = '|';
     return at;
@@ -279,7 +294,7 @@ static void add_tail(const struct admission_request *request, struct script_args
 {
     script_args_add_number(args, request->run_token);
     for (int i = 0; i < map->account_count; i++)
-        script_args_extend(args, map->accounts[i].text, strlen("a:"));
+        script_args_extend(args, map->accounts[i].text, KIND_LEN);
 }
 
 /* Budgets, and whether one of them is enforced. */
@@ -339,7 +354,7 @@ bool wire_provider(const struct admission_request *request, struct script_args *
     put_scope(&numbers, false, request->provider_requests_per_minute,
               request->provider_tokens_per_minute, request->provider_max_concurrency);
     add_head(args, 'p', request->provider, request, "", &numbers);
-    script_args_add(args, "account");
+    script_args_add(args, "m:account");
     script_args_add_number(args, request->run_token);
     return true;
 }
@@ -419,7 +434,7 @@ static bool find_refuser(const struct script_args *args, const struct wire_map *
     if (is_budget)
         answer->window = map->accounts[index].window;
     text = script_args_get(args, is_budget ? map->accounts[index].text : map->scope_texts[index]);
-    text += is_budget ? strlen("a:") : 0;
+    text += KIND_LEN;
     snprintf(of, of_size, "%.*s", (int)strcspn(text, is_budget ? "|" : ""), text);
     return true;
 }

@@ -42,12 +42,21 @@ def client(stack):
     return client
 
 
+# How many leases stand in a state of rates (common/model/scripts/rates.lua).
+LEASES = """
+local raw, out = redis.call('GET', KEYS[1]), 0
+local state = {struct.unpack(string.rep('d', #raw / 8), raw)}
+for at = state[4] > 0 and 18 or 5, #raw / 8, 2 do out = out + state[at + 1] end
+return out
+"""
+
+
 def held(redis, tenant):
     """What Redis holds of a tenant that somebody would have to give back."""
     prefix = f"{{t:{tenant}}}:"
     names = list(redis.scan_iter(f"{prefix}*", count=1000))
-    leases = sum(redis.zcard(name) for name in names if name.startswith(f"{prefix}c:"))
-    return leases, [name for name in names if name.startswith(f"{prefix}n:")], \
+    leases = sum(redis.eval(LEASES, 1, name) for name in names if name.startswith(f"{prefix}m:"))
+    return leases, [name for name in names if name.startswith(f"{prefix}h:")], \
         int(redis.hget(f"{prefix}book", "live") or 0)
 
 

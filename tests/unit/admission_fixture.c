@@ -29,12 +29,20 @@ static void on_text(const struct redis_reply *reply, void *arg)
 }
 
 /* A command of its own connection: words with spaces between. */
+static const char *send_words(struct world *world, const char *const *words, int count)
+{
+    int done = world->done;
+
+    redis_command(world->side, words, NULL, count, on_text, world);
+    wait_until(world, world->done > done);
+    return world->text;
+}
+
 const char *world_command(struct world *world, const char *format, ...)
 {
     const char *words[32];
     char text[1024];
     int count = 0;
-    int done = world->done;
     char *rest = NULL;
     va_list args;
 
@@ -43,9 +51,7 @@ const char *world_command(struct world *world, const char *format, ...)
     va_end(args);
     for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
         words[count++] = word;
-    redis_command(world->side, words, NULL, count, on_text, world);
-    wait_until(world, world->done > done);
-    return world->text;
+    return send_words(world, words, count);
 }
 
 void world_wait_ready(struct world *world)
@@ -201,6 +207,13 @@ void world_settle(struct world *world, int job, enum admission_end end, int64_t 
 const char *world_account(struct world *world, const char *name)
 {
     return world_command(world, "HGET {t:acme}:book a:%s", name);
+}
+
+int64_t world_leases(struct world *world, const char *state)
+{
+    const char *const words[] = {"EVAL", redis_leases_script, "1", state};
+
+    return strtoll(send_words(world, words, 4), NULL, 10);
 }
 
 void world_on_book(enum book_outcome outcome, void *arg)

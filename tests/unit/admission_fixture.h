@@ -86,6 +86,7 @@ void world_settle_only(struct world *world, int job, enum admission_end end, int
 void world_settle(struct world *world, int job, enum admission_end end, int64_t cost,
                   int64_t tokens, unsigned holds);
 const char *world_account(struct world *world, const char *name);
+int64_t world_leases(struct world *world, const char *state); /* by its key */
 enum book_outcome world_mark(struct world *world, const char *which);
 enum book_outcome world_write_account(struct world *world, const char *which, const char *name,
                                       int64_t spent);

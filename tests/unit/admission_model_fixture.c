@@ -113,9 +113,7 @@ static void scope_read(struct scope *scope)
     int64_t sum = 0;
 
     if (!scope->exists) {
-        int leases = scope->leases;
-
-        *scope = (struct scope){.seen_us = kept.now_us, .leases = leases};
+        *scope = (struct scope){.seen_us = kept.now_us};
         return;
     }
     if (back > 0) {
@@ -193,44 +191,46 @@ static void model_tokens(struct scope *scope, int64_t tokens, int64_t limit, int
     scope->spans[scope->newest % RING] += tokens;
 }
 
-static void model_leases(struct call *call, struct scope *scope, int64_t limit, int index,
-                         struct refusal *worst)
+/* Those that stay: not this call's, and none that has ended. */
+static void drop_leases(struct scope *scope, int number)
 {
-    if (scope->leases >= limit) {
-        for (int i = 0; i < NAMES; i++) {
-            struct call *other = &kept.calls[i];
+    int count = 0;
 
-            if (other->number > 0 && other->is_leased[index] && scope_of(other, index) == scope &&
-                other->lease_until_us <= kept.now_us) {
-                other->is_leased[index] = false;
-                scope->leases--;
-            }
-        }
-    }
-    if (scope->leases >= limit)
-        refuse(worst, false, ADMISSION_CONCURRENCY, index, 200000, 20000, limit, 0);
-    (void)call;
+    for (int i = 0; i < scope->lease_count; i++)
+        if (scope->leases[i].number != number && scope->leases[i].until_us > kept.now_us)
+            scope->leases[count++] = scope->leases[i];
+    scope->lease_count = count;
 }
 
-/* Works on copies: nothing is kept of a refusal (but leases that have ended are gone). */
-void model_rates(struct call *call, struct scope scopes[SCOPES], struct call *taken,
+static void model_leases(const struct call *call, struct scope *scope, int64_t limit, int index,
+                         struct refusal *worst)
+{
+    int64_t until_us = kept.now_us + LEASE_S * US_PER_S + GRAIN_US - 1;
+
+    drop_leases(scope, 0);
+    if (scope->lease_count >= limit)
+        refuse(worst, false, ADMISSION_CONCURRENCY, index, 200000, 20000, limit, 0);
+    assert_true(scope->lease_count < LEASES_MAX);
+    scope->leases[scope->lease_count++] =
+        (struct lease){.number = call->number, .until_us = until_us - until_us % GRAIN_US};
+}
+
+/* Works on copies: nothing is kept of a refusal. */
+void model_rates(const struct call *call, struct scope scopes[SCOPES], struct call *taken,
                  struct refusal *worst)
 {
     for (int i = 0; i < SCOPES; i++) {
         const struct limit_set *set = set_of(call->tenant, i);
-        struct scope *scope = scope_of(call, i);
 
-        scopes[i] = *scope;
-        if (set->requests_per_minute >= 0 || set->tokens_per_minute >= 0)
-            scope_read(&scopes[i]);
+        scopes[i] = *scope_of(call, i);
+        scope_read(&scopes[i]);
         if (set->requests_per_minute >= 0)
             model_requests(&scopes[i], set->requests_per_minute, i, &taken->request_us[i], worst);
         if (set->tokens_per_minute >= 0)
             model_tokens(&scopes[i], call->tokens, set->tokens_per_minute, i, &taken->tokens_us[i],
                          worst);
         if (set->max_concurrency >= 0)
-            model_leases(call, scope, set->max_concurrency, i, worst);
-        scopes[i].leases = scope->leases;
+            model_leases(call, &scopes[i], set->max_concurrency, i, worst);
     }
 }
 
@@ -239,20 +239,16 @@ void take_rates(struct call *call, const struct scope scopes[SCOPES], const stru
     call->has_rates = true;
     call->rates_at_us = kept.now_us;
     call->rates_tokens = call->tokens;
-    call->lease_until_us = kept.now_us + LEASE_S * US_PER_S;
-    call->rates_until_us = call->lease_until_us;
+    call->rates_until_us = kept.now_us + LEASE_S * US_PER_S;
     for (int i = 0; i < SCOPES; i++) {
         const struct limit_set *set = set_of(call->tenant, i);
         struct scope *scope = scope_of(call, i);
 
         *scope = scopes[i];
-        scope->exists |= set->requests_per_minute >= 0 || set->tokens_per_minute >= 0;
+        scope->exists = true;
         call->request_us[i] = taken->request_us[i];
         call->tokens_us[i] = taken->tokens_us[i];
         call->took_lease[i] = set->max_concurrency >= 0;
-        if (call->took_lease[i] && !call->is_leased[i])
-            scope->leases++;
-        call->is_leased[i] = call->took_lease[i];
     }
 }
 
@@ -279,17 +275,17 @@ void end_rates(struct call *call, int64_t used, bool is_undone)
         int64_t unused = used >= 0 && call->tokens_us[i] > 0 ? call->rates_tokens - used : 0;
         int64_t request_back = is_undone ? call->request_us[i] : 0;
 
-        if ((unused != 0 || request_back > 0) && (scope->exists || unused < 0)) {
-            scope_read(scope);
-            scope->exists = true;
-            scope->requests_tat -= request_back;
-            if (unused != 0)
-                end_tokens(scope, call, i, unused);
-        }
-        if (call->took_lease[i] && call->is_leased[i]) {
-            call->is_leased[i] = false;
-            scope->leases--;
-        }
+        if (unused == 0 && request_back == 0 && !call->took_lease[i])
+            continue;
+        if (!scope->exists && unused >= 0)
+            continue;
+        scope_read(scope);
+        scope->exists = true;
+        scope->requests_tat -= request_back;
+        if (unused != 0)
+            end_tokens(scope, call, i, unused);
+        if (call->took_lease[i])
+            drop_leases(scope, call->number);
     }
     call->has_rates = false;
 }

@@ -17,6 +17,8 @@ enum {
     PIPELINE = 1000,
     LOOK_EVERY = 10000,
     LEASE_S = 30,
+    GRAIN_US = 1 << 20, /* the end of such a lease is rounded up to it */
+    LEASES_MAX = 64,
     SPAN_US = 5000000,
     RING = 13,
     MINUTE_US = 60000000,
@@ -41,10 +43,13 @@ struct call {
     bool has_rates;
     int64_t rates_at_us, rates_tokens;
     int64_t request_us[SCOPES], tokens_us[SCOPES];
-    bool took_lease[SCOPES]; /* as the record says */
-    bool is_leased[SCOPES];  /* as the set of leases says */
-    int64_t lease_until_us;
+    bool took_lease[SCOPES];
     int64_t rates_until_us;
+};
+
+struct lease {
+    int number; /* of its call */
+    int64_t until_us;
 };
 
 struct scope {
@@ -53,7 +58,8 @@ struct scope {
     bool has_ring;
     int64_t newest;
     int64_t spans[RING];
-    int leases;
+    struct lease leases[LEASES_MAX];
+    int lease_count;
 };
 
 struct account {
@@ -100,7 +106,7 @@ void accounts_of(const struct call *call, struct account *out[ACCOUNTS]);
 void account_names_of(const struct call *call, char out[ACCOUNTS][BOOK_ACCOUNT_SIZE]);
 bool has_money(int tenant);
 struct scope *scope_of(const struct call *call, int index);
-void model_rates(struct call *call, struct scope scopes[SCOPES], struct call *taken,
+void model_rates(const struct call *call, struct scope scopes[SCOPES], struct call *taken,
                  struct refusal *worst);
 void take_rates(struct call *call, const struct scope scopes[SCOPES], const struct call *taken);
 void end_rates(struct call *call, int64_t used, bool is_undone);

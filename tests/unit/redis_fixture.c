@@ -32,6 +32,13 @@ struct redis_fixture {
 
 static struct redis_fixture *started;
 
+const char redis_leases_script[] =
+    "local raw, out = redis.call('GET', KEYS[1]) or '', 0 "
+    "local size = #raw / 8 "
+    "local state = {struct.unpack(string.rep('d', size), raw)} "
+    "for at = (state[4] or 0) > 0 and 18 or 5, size, 2 do out = out + state[at + 1] end "
+    "return out";
+
 static int bind_to(int port, int *bound_port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};

@@ -27,4 +27,7 @@ bool redis_fixture_restart(struct redis_fixture *redis, struct err *err) MUST_CH
 /* Ends it and removes the folder.  Also done at exit for what was not stopped. */
 void redis_fixture_stop(struct redis_fixture *redis);
 
+/* For EVAL: how many leases stand in a state of rates (rates.lua), its key being the only one. */
+extern const char redis_leases_script[];
+
 #endif

@@ -196,7 +196,7 @@ static void test_a_name_asked_twice_is_charged_once(void **state)
         assert_int_equal(world->answer.holds, ADMISSION_HOLDS_MONEY | ADMISSION_HOLDS_RATES);
     }
     assert_string_equal(world_account(world, DAY), "0 1000 0");
-    assert_string_equal(world_command(world, "ZCARD {t:acme}:c:tenant"), "1");
+    assert_int_equal(world_leases(world, "{t:acme}:m:tenant"), 1);
     world_free(world);
 }
 
@@ -264,7 +264,7 @@ static void test_what_was_given_up_is_taken_back_when_redis_answers_again(void *
     wait_until(world, admission_settles_kept(world->admission) == 0);
     wait_until(world, redis_is_ready(world->side));
     assert_string_equal(world_command(world, "HGET {t:acme}:book live"), "0");
-    assert_string_equal(world_command(world, "ZCARD {t:acme}:c:tenant"), "0");
+    assert_int_equal(world_leases(world, "{t:acme}:m:tenant"), 0);
     assert_int_equal(world_ask_money(world, 1, 700, 1000), ADMISSION_GO);
     world_free(world);
 }

@@ -164,15 +164,28 @@ static void on_found(const struct redis_reply *reply, void *arg)
 }
 
 /* Asks at once. */
+static const char *look_for(const char *const *words, int count)
+{
+    turn_until(0);
+    m.sent++;
+    redis_command(m.redis, words, NULL, count, on_found, NULL);
+    turn_until(0);
+    return m.found;
+}
+
 static const char *look(const char *a, const char *b, const char *c)
 {
     const char *const words[] = {a, b, c};
 
-    turn_until(0);
-    m.sent++;
-    redis_command(m.redis, words, NULL, c ? 3 : b ? 2 : 1, on_found, NULL);
-    turn_until(0);
-    return m.found;
+    return look_for(words, c ? 3 : b ? 2 : 1);
+}
+
+/* How many leases stand in the state of a scope. */
+static const char *look_leases(const char *key)
+{
+    const char *const words[] = {"EVAL", redis_leases_script, "1", key};
+
+    return look_for(words, 4);
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -343,7 +356,7 @@ static void expire(struct call *call)
     if (!call->has_rates || call->rates_until_us > kept.now_us)
         return;
     name_of(call, name);
-    snprintf(key, sizeof(key), "{t:%s}:n:%s", tenant_name(call->tenant), name);
+    snprintf(key, sizeof(key), "{t:%s}:h:%s", tenant_name(call->tenant), name);
     send_plain("DEL", key, NULL);
     call->has_rates = false;
     m.kinds[3]++;
@@ -374,10 +387,8 @@ static void flush(void)
         for (int w = 0; w < WORKFLOWS; w++)
             kept.workflow_scopes[i][w] = (struct scope){.exists = false};
     }
-    for (int i = 0; i < NAMES; i++) {
+    for (int i = 0; i < NAMES; i++)
         kept.calls[i].has_rates = false;
-        kept.calls[i].is_leased[0] = kept.calls[i].is_leased[1] = false;
-    }
     m.kinds[4]++;
 }
 
@@ -586,9 +597,9 @@ static void look_at_all(void)
     for (int tenant = 0; tenant < TENANTS; tenant++) {
         const struct book *book = &kept.books[tenant];
 
-        snprintf(key, sizeof(key), "{t:%s}:c:tenant", tenant_name(tenant));
-        snprintf(number, sizeof(number), "%d", kept.tenant_scopes[tenant].leases);
-        assert_string_equal(look("ZCARD", key, NULL), number);
+        snprintf(key, sizeof(key), "{t:%s}:m:tenant", tenant_name(tenant));
+        snprintf(number, sizeof(number), "%d", kept.tenant_scopes[tenant].lease_count);
+        assert_string_equal(look_leases(key), number);
         if (!has_money(tenant) || book->state != BOOK_LIVE)
             continue;
         snprintf(key, sizeof(key), "{t:%s}:book", tenant_name(tenant));
@@ -615,8 +626,6 @@ static void retire(struct call *call)
 {
     struct account *accounts[ACCOUNTS];
     struct book *book = &kept.books[call->tenant];
-    char name[ADMISSION_NAME_SIZE];
-    char key[128];
 
     if (call->number == 0)
         return;
@@ -631,15 +640,6 @@ static void retire(struct call *call)
     }
     if (call->has_record || call->has_rates)
         settle(call, call->ledger == SETTLED ? 'S' : 'X');
-    name_of(call, name);
-    for (int i = 0; i < SCOPES; i++) {
-        if (!call->is_leased[i])
-            continue;
-        snprintf(key, sizeof(key), "{t:%s}:c:%s%s", tenant_name(call->tenant),
-                 i == 0 ? "tenant" : "workflow:", i == 0 ? "" : workflow_name(call->workflow));
-        send_plain("ZREM", key, name);
-        scope_of(call, i)->leases--;
-    }
     accounts[0] = &base_days[call->tenant][call->day];
     accounts[1] = &base_months[call->tenant][call->day / 4];
     accounts[2] = &base_workflows[call->tenant][call->workflow][call->day];

@@ -122,9 +122,11 @@ static void test_concurrency_is_a_lease_that_ends_with_the_call_or_by_itself(voi
     world_free(world);
 }
 
-static int64_t leases_last_s(struct world *world)
+static const char state_key[] = "{t:acme}:m:tenant";
+
+static int64_t state_lasts_s(struct world *world)
 {
-    return strtoll(world_command(world, "TTL {t:acme}:c:tenant"), NULL, 10);
+    return strtoll(world_command(world, "TTL %s", state_key), NULL, 10);
 }
 
 static void ask_for(struct world *world, struct under *under, int job, int lease_s)
@@ -134,45 +136,95 @@ static void ask_for(struct world *world, struct under *under, int job, int lease
     assert_int_equal(world_ask(world, under), ADMISSION_GO);
 }
 
-/* Their time to live is not set with each of them: the state of the rates knows until when it is
- * long enough. */
-static void test_the_key_of_leases_outlives_each_of_them_and_ends(void **state)
+static void end_of(struct world *world, int job)
 {
-    enum { HOUR = 3600 };
-    static const char grow_old[] = "PEXPIRE {t:acme}:c:tenant 3000000";
+    world_settle(world, job, ADMISSION_SETTLED, 0, 10, ADMISSION_HOLDS_RATES);
+}
+
+static void test_the_state_of_a_scope_outlives_its_leases_and_ends(void **state)
+{
+    enum { HOUR = 3600, MINUTE_S = 60, SHORT_S = 71 };
     struct world *world = world_new();
     struct under under;
     (void)state;
 
     under_init(&under, 1);
     under.tenant.max_concurrency = 100;
-    under.tenant.tokens_per_minute = 1000000;
-    ask_for(world, &under, 1, HOUR);
-    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
-    world_command(world, grow_old);
-    world_command(world, "SETRANGE {t:acme}:l:tenant 136 00000000"); /* a time long ago */
-    ask_for(world, &under, 2, HOUR);
-    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
-    world_command(world, grow_old); /* and a state as it was written before it knew */
-    world_command(world,
-                  "EVAL redis.call('SET',KEYS[1],string.sub(redis.call('GET',KEYS[1]),1,136))"
-                  " 1 {t:acme}:l:tenant");
-    ask_for(world, &under, 3, HOUR);
-    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
-    world_settle(world, 1, ADMISSION_SETTLED, 0, 10, world->answer.holds);
-    world_settle(world, 2, ADMISSION_SETTLED, 0, 10, world->answer.holds);
-    world_settle(world, 3, ADMISSION_SETTLED, 0, 10, world->answer.holds);
-    assert_int_equal(leases_last_s(world), -2); /* there is none */
-    ask_for(world, &under, 4, 1);               /* the state still knows of the key that went */
-    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
-    ask_for(world, &under, 5, 5 * HOUR);
-    ask_for(world, &under, 6, 1);
-    assert_in_range(leases_last_s(world), 5 * HOUR - 60, 5 * HOUR + 1);
-    world_command(world, grow_old);
-    under.tenant.tokens_per_minute = -1;
-    world_command(world, "DEL {t:acme}:l:tenant"); /* no rates, no state */
-    ask_for(world, &under, 7, HOUR);
-    assert_in_range(leases_last_s(world), 3 * HOUR - 60, 3 * HOUR + 1);
+    for (int i = 0; i < 2; i++) { /* without rates, and with them */
+        ask_for(world, &under, 1, MINUTE_S);
+        assert_in_range(state_lasts_s(world), MINUTE_S, SHORT_S);
+        ask_for(world, &under, 2, HOUR);
+        assert_in_range(state_lasts_s(world), HOUR, 3 * HOUR + 1);
+        ask_for(world, &under, 3, 5 * HOUR);
+        ask_for(world, &under, 4, 1);
+        assert_in_range(state_lasts_s(world), 5 * HOUR - MINUTE_S, 5 * HOUR * 17 / 16 + 1);
+        end_of(world, 3);
+        assert_in_range(state_lasts_s(world), HOUR, 3 * HOUR + 1);
+        end_of(world, 1);
+        end_of(world, 2);
+        end_of(world, 4);
+        assert_in_range(state_lasts_s(world), 1, SHORT_S);
+        assert_int_equal(world_leases(world, state_key), 0);
+        under.tenant.tokens_per_minute = 1000000;
+    }
+    world_free(world);
+}
+
+static void test_a_lease_is_given_back_and_no_other_of_another_end(void **state)
+{
+    struct world *world = world_new();
+    struct under under;
+    (void)state;
+
+    under_init(&under, 1);
+    under.tenant.max_concurrency = 3;
+    ask_for(world, &under, 1, 1);
+    ask_for(world, &under, 2, 600);
+    ask_for(world, &under, 3, 1);
+    end_of(world, 2);
+    assert_int_equal(world_leases(world, state_key), 2);
+    ask_for(world, &under, 4, 600);
+    under.request.job = job_of(5);
+    assert_int_equal(world_ask(world, &under), ADMISSION_WAIT);
+    wait_until(world, world_ask(world, &under) == ADMISSION_GO); /* one has ended by itself */
+    end_of(world, 1); /* nothing is there of it any more */
+    end_of(world, 3);
+    end_of(world, 4);
+    end_of(world, 4);
+    for (int job = 6; job < 8; job++) { /* three are out then, and no more */
+        under.request.job = job_of(job);
+        wait_until(world, world_ask(world, &under) == ADMISSION_GO);
+    }
+    under.request.job = job_of(8);
+    assert_int_equal(world_ask(world, &under), ADMISSION_WAIT);
+    assert_int_equal(world_leases(world, state_key), 3);
+    world_free(world);
+}
+
+static void test_leases_stay_when_a_limit_of_tokens_is_set(void **state)
+{
+    struct world *world = world_new();
+    struct under under;
+    (void)state;
+
+    under_init(&under, 1);
+    under.tenant.max_concurrency = 3;
+    ask_for(world, &under, 1, 60);
+    ask_for(world, &under, 2, 6000);
+    under.tenant.tokens_per_minute = 1000;
+    under.request.tokens = 20;
+    ask_for(world, &under, 3, 60);
+    under.request.job = job_of(4);
+    assert_int_equal(world_ask(world, &under), ADMISSION_WAIT);
+    assert_int_equal(world->answer.dimension, ADMISSION_CONCURRENCY);
+    end_of(world, 1);
+    end_of(world, 2);
+    end_of(world, 3);
+    assert_int_equal(world_leases(world, state_key), 0);
+    under.request.tokens = 1091; /* ten were used of it */
+    assert_int_equal(world_ask(world, &under), ADMISSION_WAIT);
+    under.request.tokens = 1090;
+    wait_until(world, world_ask(world, &under) == ADMISSION_GO);
     world_free(world);
 }
 
@@ -318,7 +370,7 @@ static void test_what_the_tenant_gave_goes_back_when_the_provider_refuses(void *
     assert_int_equal(world_ask(world, &under), ADMISSION_GO);
     world_settle(world, 2, ADMISSION_SETTLED, 60, 5, world->answer.holds);
     assert_string_equal(world_account(world, DAY), "60 0 0");
-    assert_string_equal(world_command(world, "ZCARD {p:main}:c:account"), "0");
+    assert_int_equal(world_leases(world, "{p:main}:m:account"), 0);
     world_free(world);
 }
 
@@ -411,7 +463,9 @@ int main(void)
         cmocka_unit_test(test_large_requests_do_not_pass_the_limit_of_a_minute_together),
         cmocka_unit_test(test_more_tokens_than_estimated_are_taken_afterwards),
         cmocka_unit_test(test_concurrency_is_a_lease_that_ends_with_the_call_or_by_itself),
-        cmocka_unit_test(test_the_key_of_leases_outlives_each_of_them_and_ends),
+        cmocka_unit_test(test_the_state_of_a_scope_outlives_its_leases_and_ends),
+        cmocka_unit_test(test_a_lease_is_given_back_and_no_other_of_another_end),
+        cmocka_unit_test(test_leases_stay_when_a_limit_of_tokens_is_set),
         cmocka_unit_test(test_a_limit_of_nothing_waits),
         cmocka_unit_test(test_a_shadow_counts_and_refuses_nobody),
         cmocka_unit_test(test_a_budget_in_shadow_never_waits_for_its_book),

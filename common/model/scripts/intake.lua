@@ -14,7 +14,7 @@ local ask = {'MGET'}
 for at = 2, #ARGV, 4 do
     local is_shadow = ARGV[at + 1] == '1'
     ask[#ask + 1] = prefix .. (is_shadow and 'w:' or 's:') .. ARGV[at]
-    ask[#ask + 1] = prefix .. (is_shadow and 'x:' or 'l:') .. ARGV[at]
+    ask[#ask + 1] = prefix .. (is_shadow and 'z:' or 'm:') .. ARGV[at]
 end
 local got = #ask > 1 and call(unpack(ask)) or {}
 

@@ -4,15 +4,16 @@
 -- of them needs stands there, in line.  So does each local that a function borrows: the functions
 -- are given what they need, and say SPAN and RING in numbers.
 --
--- A state is {seen, tat_requests, tat_tokens, bucket, sum, sum, ..., kept}: when it was written, the
--- theoretical arrival times of two GCRAs (all in microseconds), and tokens by spans of 5 s, 13 of
--- them in a ring, so that they cover at least 60 s; bucket is the number of the newest.  kept is a
--- time until which the scope's leases surely do not vanish, 0 when it is not known (admit.lua).
--- Without a limit of tokens all from the bucket on is left out.
+-- A state is {seen, tat_requests, tat_tokens, bucket, sum, sum, ..., end, leases, end, leases...}:
+-- when it was written, the theoretical arrival times of two GCRAs (all in microseconds); tokens by
+-- spans of 5 s, 13 of them in a ring, so that they cover at least 60 s, bucket being the number of
+-- the newest; and how many leases end when.  Ends are rounded up to a grain (admit.lua), so that
+-- there are few of them.  Without a limit of tokens bucket is 0 and there are no sums: leases begin
+-- at 5, or at 18.
 local call, format, match = redis.call, string.format, string.match
 local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local read = struct.unpack
-local SPAN, RING, MINUTE, KEPT = 5000000, 13, 60000000, 18 -- KEPT: its place
+local SPAN, RING, MINUTE = 5000000, 13, 60000000
 
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -21,34 +22,26 @@ local function burst_of(limit)
     return limit < 20 and 1 or (limit - limit % 10) / 10
 end
 
--- A clock that went back moves the state with it: nothing is gained and nobody waits for it.
+-- A clock that went back moves the state with it: nothing is gained and nobody waits for it.  (But
+-- leases end when they end.)
 local function state_read(raw, now)
     if not raw then
-        return {now, 0, 0}
+        return {now, 0, 0, 0}
     end
-    local size, state = #raw, nil
-    if size > 136 then
-        state = {struct.unpack('dddddddddddddddddd', raw)}
-        state[19] = nil -- where the next would begin
-    elseif size > 24 then -- written before there was a kept
-        state = {struct.unpack('ddddddddddddddddd', raw)}
-        state[18] = 0
-    else
-        state = {struct.unpack('ddd', raw)}
-        state[4] = nil
-    end
+    local size = #raw / 8
+    local state = {struct.unpack(string.rep('d', size), raw)}
+    state[size + 1] = nil -- where the next would begin
     local back = state[1] - now
     if back > 0 then
         state[2] = state[2] - back
         state[3] = state[3] - back
-        if state[4] then
+        if state[4] > 0 then
             local sum = 0
             for i = 5, 17 do
                 sum, state[i] = sum + state[i], 0
             end
             state[4] = math.floor(now / 5000000)
             state[5 + state[4] % 13] = sum
-            state[18] = 0
         end
     end
     state[1] = now
@@ -57,23 +50,53 @@ end
 
 -- Brings the ring up to now.
 local function ring_turn(state, now)
-    local newest = math.floor(now / 5000000)
-    local first = state[4] and state[4] + 1 or newest - 12
-    if first < newest - 12 then
-        first = newest - 12
+    local newest, last = math.floor(now / 5000000), state[4]
+    if last == 0 then -- it begins: leases stand behind it
+        for i = #state, 5, -1 do
+            state[i + 13] = state[i]
+        end
     end
-    for number = first, newest do
+    for number = math.max(last, newest - 13) + 1, newest do
         state[5 + number % 13] = 0
     end
-    state[4], state[18] = newest, state[18] or 0
+    state[4] = newest
     return newest
 end
 
-local function state_write(key, state, now)
-    local tat, ttl = math.max(state[2], state[3]), '71000' -- that of the ring, and a second
-    if not state[4] or tat > now + 70000000 then
-        ttl = string.format('%d', math.max(math.ceil((tat - now) / 1000), 0) + 1000)
+-- Adds so many leases (or takes them away) that end then.  Those that have ended go.  Returns how
+-- many are out.
+local function leases_add(state, now, ends, count)
+    local out, to = 0, state[4] > 0 and 18 or 5
+    for i = to, #state, 2 do
+        local leases = state[i + 1]
+        if state[i] == ends then
+            leases, count = leases + count, 0
+        end
+        if state[i] > now and leases > 0 then
+            out = out + leases
+            state[to], state[to + 1] = state[i], leases
+            to = to + 2
+        end
     end
-    local how = state[4] and 'dddddddddddddddddd' or 'ddd'
-    redis.call('SET', key, struct.pack(how, unpack(state)), 'PX', ttl)
+    if count > 0 then
+        out = out + count
+        state[to], state[to + 1] = ends, count
+        to = to + 2
+    end
+    for i = #state, to, -1 do
+        state[i] = nil
+    end
+    return out
+end
+
+local function state_write(key, state, now)
+    local last, ttl = math.max(state[2], state[3]), '71000' -- that of the ring, and a second
+    for i = state[4] > 0 and 18 or 5, #state, 2 do
+        last = math.max(last, state[i])
+    end
+    if last > now + 70000000 then -- 3 h are enough for nearly all, and need no printing
+        ttl = last <= now + 10800000000 and '10801000' or
+              string.format('%d', math.ceil((last - now) / 1000) + 1000)
+    end
+    redis.call('SET', key, struct.pack(string.rep('d', #state), unpack(state)), 'PX', ttl)
 end

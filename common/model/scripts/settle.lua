@@ -5,51 +5,49 @@
 -- ARGV     1 name  2 'S' settled, 'R' released, 'U' unknown, 'X' undone  3 nano-dollars
 --          4 tokens used, -1 not known  5 parts: 1 money + 2 rates
 -- Returns 0 done, 1 the book is being made (say it again), 2 done but it cost more than reserved.
-local prefix, name, how, parts = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
+local prefix, name, how, parts = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
 
--- Gives back what the record took beyond what was used.  It is {at, tokens, then for each scope: key
--- of its state, cost of the request, cost of its tokens (in microseconds), key of its leases or ''}.
--- used < 0: not known, the estimate stays taken.
-local raw = parts >= 2 and call('GETDEL', prefix .. 'n:' .. name)
+-- Gives back what the record took beyond what was used.  It is at, tokens, end of its leases, then
+-- for each scope: key of its state, cost of the request, cost of its tokens (in microseconds), 1 if
+-- it took a lease.  used < 0: not known, the estimate stays taken.
+local raw = parts ~= '1' and call('GETDEL', prefix .. 'h:' .. name)
 if raw then
-    local record = cmsgpack.unpack(raw)
-    local at, tokens = record[1], record[2]
+    local at, tokens, ends, place = read('ddd', raw)
     local used = (how == 'R' or how == 'X') and 0 or tonumber(ARGV[4])
-    for i = 3, #record, 4 do
-        local request_us, tokens_us, leases = record[i + 1], record[i + 2], record[i + 3]
+    while place <= #raw do
+        local scope, request_us, tokens_us, leases
+        scope, request_us, tokens_us, leases, place = read('sddd', raw, place)
         local unused = used >= 0 and tokens_us > 0 and tokens - used or 0
         local request_back = how == 'X' and request_us or 0
-        if unused ~= 0 or request_back > 0 then
-            local key = prefix .. record[i]
-            local raw_state = call('GET', key)
-            if raw_state or unused < 0 then
-                local state = state_read(raw_state, now)
-                state[2] = state[2] - request_back
-                if unused ~= 0 then
-                    local newest = ring_turn(state, now)
-                    local span = floor(at / SPAN)
-                    local back = tokens > 0 and floor(tokens_us / tokens * unused) or 0
-                    if unused < 0 then
-                        state[3] = max(state[3], now)
-                    end
-                    state[3] = state[3] - back
-                    if span > newest or (unused < 0 and span <= newest - RING) then
-                        span = newest
-                    end
-                    if span > newest - RING then
-                        local slot = 5 + span % RING
-                        state[slot] = max(state[slot] - unused, 0)
-                    end
+        local raw_state = (unused ~= 0 or request_back > 0 or leases > 0) and
+                          call('GET', prefix .. scope)
+        if raw_state or unused < 0 then
+            local state = state_read(raw_state, now)
+            state[2] = state[2] - request_back
+            if unused ~= 0 then
+                local newest = ring_turn(state, now)
+                local span = floor(at / SPAN)
+                local back = tokens > 0 and floor(tokens_us / tokens * unused) or 0
+                if unused < 0 then
+                    state[3] = max(state[3], now)
                 end
-                state_write(key, state, now)
+                state[3] = state[3] - back
+                if span > newest or (unused < 0 and span <= newest - RING) then
+                    span = newest
+                end
+                if span > newest - RING then
+                    local slot = 5 + span % RING
+                    state[slot] = max(state[slot] - unused, 0)
+                end
             end
-        end
-        if leases ~= '' then
-            call('ZREM', prefix .. leases, name)
+            if leases > 0 then
+                leases_add(state, now, ends, -1)
+            end
+            state_write(prefix .. scope, state, now)
         end
     end
 end
-if parts % 2 == 0 then
+if parts == '2' then
     return 0
 end
 
