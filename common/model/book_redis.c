@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUE_SIZE = 128, RECORD_SIZE = VALUE_SIZE + BOOK_RECORD_ACCOUNTS_MAX * BOOK_ACCOUNT_SIZE };
+#define NUMBER_MAX 0x1p62
+
+enum { RECORD_SIZE = 128 + BOOK_RECORD_ACCOUNTS_MAX * BOOK_ACCOUNT_SIZE };
 
 struct book_call {
     union {
@@ -91,14 +93,12 @@ void book_mark(struct redis *redis, const char *run_id, const char *tenant, cons
 
 static void add_account(struct script_args *args, const struct book_account *account)
 {
+    const int64_t numbers[] = {account->spent_nano, account->reserved_nano, account->unknown_nano};
     char name[BOOK_ACCOUNT_SIZE + 2];
-    char value[VALUE_SIZE];
 
     snprintf(name, sizeof(name), "a:%s", account->account);
-    snprintf(value, sizeof(value), "%" PRId64 " %" PRId64 " %" PRId64, account->spent_nano,
-             account->reserved_nano, account->unknown_nano);
     script_args_add(args, name);
-    script_args_add(args, value);
+    script_args_add_packed(args, numbers, sizeof(numbers) / sizeof(numbers[0]));
 }
 
 static void add_record(struct script_args *args, const struct book_record *record)
@@ -169,17 +169,6 @@ void book_forget(struct redis *redis, const char *tenant, const char *generation
 
 /* --- questions -------------------------------------------------------------------------------- */
 
-static int64_t number_of(const struct redis_reply *reply)
-{
-    int64_t number = 0;
-
-    if (reply->kind == REDIS_INT)
-        return reply->number;
-    if (reply->kind != REDIS_TEXT || !str_to_i64(reply->text, reply->len, &number))
-        return 0;
-    return number;
-}
-
 static void on_head(enum script_result result, const struct redis_reply *reply, bool may_have_run,
                     void *arg)
 {
@@ -190,9 +179,9 @@ static void on_head(enum script_result result, const struct redis_reply *reply, 
     if (result == SCRIPT_ANSWERED && reply->kind == REDIS_LIST && reply->count == 4 &&
         reply->items[0].kind == REDIS_TEXT)
         head = (struct book_head){.generation = reply->items[0].text,
-                                  .version = number_of(&reply->items[1]),
-                                  .live = number_of(&reply->items[2]),
-                                  .fields = number_of(&reply->items[3])};
+                                  .version = reply->items[1].number,
+                                  .live = reply->items[2].number,
+                                  .fields = reply->items[3].number};
     call->done.head(&head, call->arg);
     call_free(call);
 }
@@ -207,14 +196,26 @@ void book_head(struct redis *redis, const char *tenant, book_head_fn *done, void
     send(redis, NULL, &args, on_head, call);
 }
 
-bool book_account_read(const char *text, size_t len, struct book_account *out)
+/* As script_args_add_packed writes it. */
+static bool read_number(const char *bytes, int64_t *out)
 {
-    const char *second = memchr(text, ' ', len);
-    const char *third = second ? memchr(second + 1, ' ', len - (size_t)(second + 1 - text)) : NULL;
+    uint64_t bits = 0;
+    double number;
 
-    return third && str_to_i64(text, (size_t)(second - text), &out->spent_nano) &&
-           str_to_i64(second + 1, (size_t)(third - second - 1), &out->reserved_nano) &&
-           str_to_i64(third + 1, len - (size_t)(third + 1 - text), &out->unknown_nano);
+    for (size_t i = sizeof(bits); i-- > 0;)
+        bits = bits << 8 | (uint8_t)bytes[i];
+    memcpy(&number, &bits, sizeof(number));
+    if (!(number >= -NUMBER_MAX && number <= NUMBER_MAX))
+        return false;
+    *out = (int64_t)number;
+    return true;
+}
+
+bool book_account_read(const char *bytes, size_t len, struct book_account *out)
+{
+    return len == 3 * sizeof(double) && read_number(bytes, &out->spent_nano) &&
+           read_number(bytes + sizeof(double), &out->reserved_nano) &&
+           read_number(bytes + 2 * sizeof(double), &out->unknown_nano);
 }
 
 static void on_accounts(enum script_result result, const struct redis_reply *reply,

@@ -2,9 +2,10 @@
 /* A tenant's book in Redis as those see it who rebuild and check it.
  *
  * A book is one hash, {t:<tenant>}:book, so that it is there whole or not at all:
- *   gen            "<generation>" when it may be believed, "building:<generation>" while it is made
- *   ver            grows with every change
- *   a:<account>    "<spent> <reserved> <unknown>"; an account that is not there is 0
+ *   head           how many changes were made and how many reservations are out (two doubles), then
+ *                  "<generation>" when it may be believed, "building:<generation>" while it is made
+ *   a:<account>    spent, reserved, unknown: three doubles, the lowest byte first; an account that
+ *                  is not there is 0
  *   r:<name>       a reservation: "<R or U> <amount> <us> <owner> <account> <account>..."; R is
  *                  reserved, U is booked as unknown
  * An account is "<scope>|<window>": "tenant|d20261121", "workflow:nightly|t". Generations are
@@ -125,8 +126,8 @@ struct book_reader {
 void book_read(struct redis *redis, const char *tenant, const struct book_reader *reader,
                void *arg);
 
-/* "<spent> <reserved> <unknown>" as it stands in the hash; out->account is left alone. */
-bool book_account_read(const char *text, size_t len, struct book_account *out) MUST_CHECK;
+/* An account as it stands in the hash; out->account is left alone. */
+bool book_account_read(const char *bytes, size_t len, struct book_account *out) MUST_CHECK;
 
 /* Some accounts of a book for GET budget: account i is given in values[i], zeros for what is not
  * there.  values is NULL when Redis is away or the book is not of this generation: then the ledger

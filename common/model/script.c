@@ -149,13 +149,17 @@ void script_args_extend(struct script_args *args, size_t index, size_t skip)
 
 void script_args_add_packed(struct script_args *args, const int64_t *numbers, size_t count)
 {
-    char bytes[sizeof(*numbers)];
+    char bytes[sizeof(double)];
 
     if (!begin(args))
         return;
     for (size_t i = 0; i < count; i++) {
+        double number = (double)numbers[i];
+        uint64_t bits;
+
+        memcpy(&bits, &number, sizeof(bits));
         for (size_t byte = 0; byte < sizeof(bytes); byte++)
-            bytes[byte] = (char)((uint64_t)numbers[i] >> 8 * byte);
+            bytes[byte] = (char)(bits >> 8 * byte);
         buf_append(&args->text, bytes, sizeof(bytes));
     }
     buf_append(&args->text, "", 1);

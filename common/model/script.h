@@ -43,7 +43,7 @@ void script_args_add(struct script_args *args, const char *text);
 void script_args_add_number(struct script_args *args, int64_t number);
 /* Adds a space and the text of an earlier argument, from its skip-th byte, to the last one. */
 void script_args_extend(struct script_args *args, size_t index, size_t skip);
-/* One argument of many numbers: '<i8' of Lua's struct. */
+/* One argument of many numbers, as doubles, which hold all up to 2^53: '<d' of Lua's struct. */
 void script_args_add_packed(struct script_args *args, const int64_t *numbers, size_t count);
 /* "{t:<name>}:" or "{p:<name>}:". */
 void script_args_add_prefix(struct script_args *args, char kind, const char *name);

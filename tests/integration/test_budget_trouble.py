@@ -12,6 +12,7 @@ import redis
 from standardwebhooks.webhooks import Webhook
 
 from conftest import running, tenant_key
+from testenv import held
 from testenv.api import chat
 from testenv.ledger import cost_nano
 from testenv.stack import Stack
@@ -89,12 +90,10 @@ class Spender:
 
     def book(self):
         """(spent, reserved, unknown) of the total, as Redis has it; None while it is not current."""
-        client = redis.Redis.from_url(self.stack.environment["REDIS_URL"], decode_responses=True)
-        fields = client.hgetall(f"{{t:{self.name}}}:book")
-        client.close()
-        if fields.get("gen") != self.generation():
+        book = held.book(self.stack.environment["REDIS_URL"], self.name)
+        if not book or book.generation != self.generation():
             return None
-        return tuple(int(word) for word in fields.get("a:tenant|t", "0 0 0").split())
+        return book.accounts.get("tenant|t", (0, 0, 0))
 
     def generation(self):
         """Of the book, as Postgres has it: each time it is made anew it is another."""

@@ -9,9 +9,9 @@ import uuid
 import httpx
 import psycopg
 import pytest
-import redis as redis_client
 
 from conftest import running, tenant_key
+from testenv import held
 from testenv.api import chat, soon
 from testenv.stack import Stack
 from testenv.wait import wait_until
@@ -20,11 +20,6 @@ from testenv.wait import wait_until
 @pytest.fixture(scope="module")
 def stack():
     yield from running(Stack(broker="embedded", workers=2))
-
-
-@pytest.fixture(scope="module")
-def redis(stack):
-    return redis_client.Redis.from_url(stack.environment["REDIS_URL"], decode_responses=True)
 
 
 @pytest.fixture
@@ -42,29 +37,18 @@ def client(stack):
     return client
 
 
-# How many leases stand in a state of rates (common/model/scripts/rates.lua).
-LEASES = """
-local raw, out = redis.call('GET', KEYS[1]), 0
-local state = {struct.unpack(string.rep('d', #raw / 8), raw)}
-for at = state[4] > 0 and 18 or 5, #raw / 8, 2 do out = out + state[at + 1] end
-return out
-"""
+def holds(stack, tenant):
+    """What Redis holds of a tenant that somebody would have to give back: leases, names, reservations."""
+    url = stack.environment["REDIS_URL"]
+    book = held.book(url, tenant)
+    return (*held.leases(url, tenant), book.live if book else 0)
 
 
-def held(redis, tenant):
-    """What Redis holds of a tenant that somebody would have to give back."""
-    prefix = f"{{t:{tenant}}}:"
-    names = list(redis.scan_iter(f"{prefix}*", count=1000))
-    leases = sum(redis.eval(LEASES, 1, name) for name in names if name.startswith(f"{prefix}m:"))
-    return leases, [name for name in names if name.startswith(f"{prefix}h:")], \
-        int(redis.hget(f"{prefix}book", "live") or 0)
-
-
-def accounts(redis, tenant):
+def accounts(stack, tenant):
     """Spent, reserved and unknown of the tenant's accounts."""
-    book = redis.hgetall(f"{{t:{tenant}}}:book")
-    return {name.split("|")[1][0]: tuple(int(number) for number in value.split())
-            for name, value in book.items() if name.startswith("a:tenant|")}
+    book = held.book(stack.environment["REDIS_URL"], tenant)
+    return {name.split("|")[1][0]: value for name, value in (book.accounts.items() if book else ())
+            if name.startswith("tenant|")}
 
 
 def ledger(stack, tenant):
@@ -75,16 +59,16 @@ def ledger(stack, tenant):
     return row["spent"], row["sent"], row["unknown"]
 
 
-def assert_at_rest(stack, redis, client):
+def assert_at_rest(stack, client):
     def is_right():
         spent, sent, unknown = ledger(stack, client.tenant)
-        leases, names, live = held(redis, client.tenant)
+        leases, names, live = holds(stack, client.tenant)
         return not sent and leases == 0 and not names and live == 0 and \
-            all(value == (spent, 0, unknown) for value in accounts(redis, client.tenant).values())
+            all(value == (spent, 0, unknown) for value in accounts(stack, client.tenant).values())
     try:
         wait_until(is_right, 20, "Redis to say what the ledger says")
     except AssertionError as error:
-        raise AssertionError(f"{error}: {held(redis, client.tenant)} {accounts(redis, client.tenant)}"
+        raise AssertionError(f"{error}: {holds(stack, client.tenant)} {accounts(stack, client.tenant)}"
                              f" {ledger(stack, client.tenant)}") from error
 
 
@@ -120,19 +104,19 @@ EXITS = [
 
 
 @pytest.mark.parametrize("what, request_of, state", EXITS, ids=[exit_[0] for exit_ in EXITS])
-def test_nothing_stays_reserved_after(stack, redis, client, what, request_of, state):
+def test_nothing_stays_reserved_after(stack, client, what, request_of, state):
     with no_mending(stack):
         job = client.run(chat(what, **request_of), workflow="w", max_attempts=3)
         assert job["state"] == state, job["error"]
-        assert_at_rest(stack, redis, client)
+        assert_at_rest(stack, client)
 
 
-def test_a_stream_that_breaks_stays_booked_as_unknown(stack, redis, client):
+def test_a_stream_that_breaks_stays_booked_as_unknown(stack, client):
     with no_mending(stack):
         job = client.run(chat("cut", model="single", fault="reset_mid", after=2), max_attempts=1)
         assert job["state"] == "failed"
-        assert_at_rest(stack, redis, client)
-    assert accounts(redis, client.tenant)["t"][2] > 0
+        assert_at_rest(stack, client)
+    assert accounts(stack, client.tenant)["t"][2] > 0
 
 
 @contextlib.contextmanager
@@ -159,17 +143,17 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("change, state", [case[1:] for case in REFUSALS], ids=[case[0] for case in REFUSALS])
-def test_nothing_stays_reserved_after_an_intent_is_refused_because(stack, redis, client, change, state):
+def test_nothing_stays_reserved_after_an_intent_is_refused_because(stack, client, change, state):
     request = chat(tokens=5, model="single")
     client.run(chat(model="single"))  # there is a book
     with no_mending(stack):
         with refused_intent(stack, client.tenant, lambda: client.submit(request)["id"], change) as job:
-            leases, names, live = held(redis, client.tenant)
+            leases, names, live = holds(stack, client.tenant)
             assert (leases, len(names), live) == (1, 1, 1), "nothing was reserved before the intent"
             assert not stack.simulator.calls(request)
         job = client.ended(job)
         assert job["state"] == state, job["error"]
-        assert_at_rest(stack, redis, client)
+        assert_at_rest(stack, client)
     assert len(stack.simulator.calls(request)) == (state == "succeeded")
     assert [call["state"] for call in job["calls"]] == ["settled"] * (state == "succeeded")
 
@@ -180,34 +164,34 @@ def begin(stack, client, gate, **fields):
     return job
 
 
-def test_a_call_without_max_tokens_holds_the_models_maximum(stack, redis, client):
+def test_a_call_without_max_tokens_holds_the_models_maximum(stack, client):
     job = begin(stack, client, "exit-maximum")
     maximum = 16384 * 600  # output tokens of gpt-4o-mini, at 600 nano-dollars each
-    book = accounts(redis, client.tenant)
+    book = accounts(stack, client.tenant)
     assert book["t"][1] >= maximum and book["d"][1] == book["t"][1], book
     assert stack.sql.value("SELECT reserved_nano FROM calls WHERE tenant = %s", client.tenant) == book["t"][1]
     stack.simulator.release("exit-maximum")
     assert client.ended(job)["state"] == "succeeded"
-    assert_at_rest(stack, redis, client)
+    assert_at_rest(stack, client)
 
 
-def test_nothing_stays_reserved_after_a_cancel(stack, redis, client):
+def test_nothing_stays_reserved_after_a_cancel(stack, client):
     with no_mending(stack):
         job = begin(stack, client, "exit-cancel")
-        assert held(redis, client.tenant)[0] == 2  # of the tenant and of the workflow
+        assert holds(stack, client.tenant)[0] == 2  # of the tenant and of the workflow
         client.cancel(job)
         assert client.ended(job)["state"] == "cancelled"
-        assert_at_rest(stack, redis, client)
+        assert_at_rest(stack, client)
 
 
-def test_nothing_stays_reserved_after_a_deadline(stack, redis, client):
+def test_nothing_stays_reserved_after_a_deadline(stack, client):
     with no_mending(stack):
         job = begin(stack, client, "exit-deadline", deadline=soon(seconds=3))
         assert client.ended(job)["state"] == "expired"
-        assert_at_rest(stack, redis, client)
+        assert_at_rest(stack, client)
 
 
-def test_nothing_stays_reserved_after_a_drain(stack, redis, client):
+def test_nothing_stays_reserved_after_a_drain(stack, client):
     job = begin(stack, client, "exit-drain")
     for name in ("worker-1", "worker-2"):
         os.kill(stack.pid(name), signal.SIGTERM)
@@ -217,10 +201,10 @@ def test_nothing_stays_reserved_after_a_drain(stack, redis, client):
     for name in ("worker-1", "worker-2"):
         stack.restart(name)
     assert client.ended(job)["state"] == "succeeded"
-    assert_at_rest(stack, redis, client)
+    assert_at_rest(stack, client)
 
 
-def test_nothing_stays_reserved_after_a_kill(stack, redis, client):
+def test_nothing_stays_reserved_after_a_kill(stack, client):
     job = begin(stack, client, "exit-kill")
     for name in ("worker-1", "worker-2"):
         stack.kill(name)
@@ -228,10 +212,10 @@ def test_nothing_stays_reserved_after_a_kill(stack, redis, client):
     for name in ("worker-1", "worker-2"):
         stack.restart(name)
     assert client.ended(job, timeout_s=60)["state"] == "succeeded"
-    assert_at_rest(stack, redis, client)
+    assert_at_rest(stack, client)
 
 
-def test_nothing_stays_reserved_after_a_worker_lost_its_lease(stack, redis, client):
+def test_nothing_stays_reserved_after_a_worker_lost_its_lease(stack, client):
     """It is frozen, rescued by mistake, and books what it spent by the call's own key."""
     job = begin(stack, client, "exit-lost")
     worker = str(stack.sql.run(job)["worker"])
@@ -242,4 +226,4 @@ def test_nothing_stays_reserved_after_a_worker_lost_its_lease(stack, redis, clie
         stack.cont(name)
     stack.simulator.release("exit-lost")
     assert client.ended(job, timeout_s=60)["state"] == "succeeded"
-    assert_at_rest(stack, redis, client)
+    assert_at_rest(stack, client)

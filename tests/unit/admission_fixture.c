@@ -204,9 +204,19 @@ void world_settle(struct world *world, int job, enum admission_end end, int64_t 
     wait_until(world, admission_settles_kept(world->admission) == 0);
 }
 
+const char *world_book(struct world *world, const char *field)
+{
+    const char *const words[] = {"EVAL", redis_book_script, "1", "{t:acme}:book", field};
+
+    return send_words(world, words, 5);
+}
+
 const char *world_account(struct world *world, const char *name)
 {
-    return world_command(world, "HGET {t:acme}:book a:%s", name);
+    char field[BOOK_ACCOUNT_SIZE + 2];
+
+    snprintf(field, sizeof(field), "a:%s", name);
+    return world_book(world, field);
 }
 
 int64_t world_leases(struct world *world, const char *state)

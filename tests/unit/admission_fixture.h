@@ -85,6 +85,7 @@ void world_settle_only(struct world *world, int job, enum admission_end end, int
                        int64_t tokens, unsigned holds);
 void world_settle(struct world *world, int job, enum admission_end end, int64_t cost,
                   int64_t tokens, unsigned holds);
+const char *world_book(struct world *world, const char *field); /* as redis_book_script says */
 const char *world_account(struct world *world, const char *name);
 int64_t world_leases(struct world *world, const char *state); /* by its key */
 enum book_outcome world_mark(struct world *world, const char *which);

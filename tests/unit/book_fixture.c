@@ -57,14 +57,19 @@ void flush_redis(void)
     COMMAND("FLUSHALL");
 }
 
+static struct side_answer field_of(const char *key, const char *name)
+{
+    return COMMAND("EVAL", redis_book_script, "1", key, name);
+}
+
 struct side_answer book_field(const char *name)
 {
-    return COMMAND("HGET", "{t:acme}:book", name);
+    return field_of("{t:acme}:book", name);
 }
 
 void book_set_field(const char *name, const char *value)
 {
-    COMMAND("HSET", "{t:acme}:book", name, value);
+    COMMAND("EVAL", redis_book_script, "1", "{t:acme}:book", name, value);
 }
 
 /* --- processes -------------------------------------------------------------------------------- */
@@ -354,7 +359,9 @@ static int64_t accounts_in_use(const char *key)
     static const char script[] =
         "local used, pairs = 0, redis.call('HGETALL', KEYS[1]) "
         "for i = 1, #pairs, 2 do "
-        "  if pairs[i]:sub(1, 2) == 'a:' and pairs[i + 1] ~= '0 0 0' then used = used + 1 end "
+        "  if pairs[i]:sub(1, 2) == 'a:' and pairs[i + 1] ~= string.rep('\\0', 24) then "
+        "    used = used + 1 "
+        "  end "
         "end "
         "return used";
 
@@ -374,7 +381,7 @@ void assert_book_is_ledger(const char *tenant)
     await_flag(&summing.is_done);
     book = ledger_find(&summing.ledger, tenant);
     assert_non_null(book);
-    assert_string_equal(COMMAND("HGET", key, "gen").text, book->generation);
+    assert_string_equal(field_of(key, "gen").text, book->generation);
     for (size_t i = 0; i < book->account_count; i++) {
         const struct book_account *account = &book->accounts[i].book;
         struct side_answer answer;
@@ -382,7 +389,7 @@ void assert_book_is_ledger(const char *tenant)
         snprintf(name, sizeof(name), "a:%s", account->account);
         snprintf(value, sizeof(value), "%lld %lld %lld", (long long)account->spent_nano,
                  (long long)account->reserved_nano, (long long)account->unknown_nano);
-        answer = COMMAND("HGET", key, name);
+        answer = field_of(key, name);
         assert_string_equal(answer.text, value);
         in_use += strcmp(value, "0 0 0") != 0;
     }

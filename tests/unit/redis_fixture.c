@@ -39,6 +39,27 @@ const char redis_leases_script[] =
     "for at = (state[4] or 0) > 0 and 18 or 5, size, 2 do out = out + state[at + 1] end "
     "return out";
 
+const char redis_book_script[] =
+    "local key, field, value = KEYS[1], ARGV[1], ARGV[2] "
+    "local name = ({gen = 'head', ver = 'head', live = 'head'})[field] or field "
+    "local raw = redis.call('HGET', key, name) "
+    "local head = {gen = name == 'head' and raw and raw:sub(17) or ''} "
+    "if name == 'head' then "
+    "  head.ver, head.live = struct.unpack('<dd', raw or string.rep('\\0', 16)) "
+    "  if value then "
+    "    head[field] = value "
+    "    value = struct.pack('<ddc0', tonumber(head.ver), tonumber(head.live), head.gen) "
+    "  end "
+    "elseif value and field:sub(1, 2) == 'a:' then "
+    "  local spent, reserved, unknown = value:match('(%d+) (%d+) (%d+)') "
+    "  value = struct.pack('<ddd', tonumber(spent), tonumber(reserved), tonumber(unknown)) "
+    "end "
+    "if value then return redis.call('HSET', key, name, value) end "
+    "if not raw then return false end "
+    "if name == 'head' then return tostring(head[field]) end "
+    "if field:sub(1, 2) == 'r:' then return raw end "
+    "return string.format('%d %d %d', struct.unpack('<ddd', raw))";
+
 static int bind_to(int port, int *bound_port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};

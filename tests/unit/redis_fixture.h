@@ -29,5 +29,9 @@ void redis_fixture_stop(struct redis_fixture *redis);
 
 /* For EVAL: how many leases stand in a state of rates (rates.lua), its key being the only one. */
 extern const char redis_leases_script[];
+/* For EVAL: a field of a book, by its key, as a text: "gen", "ver" or "live" of its head, an
+ * account as "<spent> <reserved> <unknown>", a record.  With a second argument that is written
+ * there. */
+extern const char redis_book_script[];
 
 #endif

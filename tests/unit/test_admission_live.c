@@ -75,7 +75,7 @@ static void test_release_after_settle_changes_nothing(void **state)
     world_settle(world, 1, ADMISSION_SETTLED, 999, -1, ADMISSION_HOLDS_MONEY);
     world_settle(world, 1, ADMISSION_UNKNOWN, 0, -1, ADMISSION_HOLDS_MONEY);
     assert_string_equal(world_account(world, DAY), "250 0 0");
-    assert_string_equal(world_command(world, "HGET {t:acme}:book live"), "0");
+    assert_string_equal(world_book(world, "live"), "0");
     world_free(world);
 }
 
@@ -140,7 +140,7 @@ static void test_every_account_is_checked_before_any_is_written(void **state)
     assert_int_equal(world_ask(world, &under), ADMISSION_NEVER);
     assert_int_equal(world->answer.scope, LIMIT_WORKFLOW);
     assert_int_equal(world->answer.window, BUDGET_TOTAL);
-    assert_string_equal(world_command(world, "HLEN {t:acme}:book"), "3");
+    assert_string_equal(world_command(world, "HLEN {t:acme}:book"), "1");
     assert_string_equal(world_command(world, "DBSIZE"), "1"); /* the book */
     world_free(world);
 }
@@ -222,7 +222,7 @@ static void test_a_reply_lost_after_the_server_applied_it_counts_once(void **sta
     assert_int_equal(world->answer.outcome, ADMISSION_GO);
     wait_until(world, redis_is_ready(world->side));
     assert_string_equal(world_account(world, DAY), "0 700 0");
-    assert_string_equal(world_command(world, "HGET {t:acme}:book live"), "1");
+    assert_string_equal(world_book(world, "live"), "1");
     world_free(world);
 }
 
@@ -263,7 +263,7 @@ static void test_what_was_given_up_is_taken_back_when_redis_answers_again(void *
     redis_fixture_freeze(world_server, false);
     wait_until(world, admission_settles_kept(world->admission) == 0);
     wait_until(world, redis_is_ready(world->side));
-    assert_string_equal(world_command(world, "HGET {t:acme}:book live"), "0");
+    assert_string_equal(world_book(world, "live"), "0");
     assert_int_equal(world_leases(world, "{t:acme}:m:tenant"), 0);
     assert_int_equal(world_ask_money(world, 1, 700, 1000), ADMISSION_GO);
     world_free(world);
@@ -303,6 +303,23 @@ static void test_a_flushed_redis_is_stale_and_never_admits(void **state)
     assert_int_equal(world_ask_money(world, 2, 1, 1000), ADMISSION_STALE);
     world_settle(world, 1, ADMISSION_SETTLED, 1, -1, ADMISSION_HOLDS_MONEY); /* the ledger has it */
     assert_string_equal(world_command(world, "EXISTS {t:acme}:book"), "0");
+    world_free(world);
+}
+
+/* As it was before its numbers were packed. */
+static void test_a_book_of_another_form_is_none(void **state)
+{
+    struct world *world = world_new();
+    (void)state;
+
+    world_command(world, "HSET {t:acme}:book gen %s ver 7 live 1 a:" DAY " 5:0:0", generation);
+    world_command(world, "HSET {t:acme}:book r:00000000000070008000000000000001:1:1 R:1");
+    assert_int_equal(world_ask_money(world, 2, 1, 1000), ADMISSION_STALE);
+    assert_string_equal(world->answer.generation, "");
+    world_settle(world, 1, ADMISSION_SETTLED, 1, -1, ADMISSION_HOLDS_MONEY);
+    world_open_book(world);
+    assert_string_equal(world_command(world, "HLEN {t:acme}:book"), "1");
+    assert_int_equal(world_ask_money(world, 2, 1000, 1000), ADMISSION_GO);
     world_free(world);
 }
 
@@ -742,6 +759,7 @@ int main(void)
         cmocka_unit_test(test_what_was_given_up_is_taken_back_when_redis_answers_again),
         cmocka_unit_test(test_a_cancelled_question_gives_back_what_it_was_granted),
         cmocka_unit_test(test_a_flushed_redis_is_stale_and_never_admits),
+        cmocka_unit_test(test_a_book_of_another_form_is_none),
         cmocka_unit_test(test_an_old_copy_of_the_book_is_stale),
         cmocka_unit_test(test_another_server_is_stale_whatever_it_holds),
         cmocka_unit_test(test_while_a_book_is_made_nobody_is_admitted_and_settlements_wait),

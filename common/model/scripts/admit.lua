@@ -5,7 +5,7 @@
 -- ARGV     1 name  2 generation ('' no money)  3 nano-dollars  4 numbers, then the scopes as the
 --          keys of their states ('m:<text>', or 'z:<text>' of a shadow), then the accounts as fields
 --          of the book ('a:<text>'), last the end of the record: owner and the texts of the
---          accounts.  The numbers are integers of 8 bytes, because packed they cost less than as
+--          accounts.  The numbers are doubles, because packed they cost less than as
 --          texts of their own: lease in ms, the grain of its end in us, tokens, 1 money is enforced
 --          or 0 counted only, how many scopes; then of each scope: 1 shadow, per minute: requests,
 --          tokens; leases (-1 no limit); then of each account: limit, 1 shadow, microseconds until
@@ -14,39 +14,41 @@
 -- in which a shadow refused; else {1 wait or 2 never, dimension, index (from 0) of the scope or
 -- account, wait, interval, limit, free, shadows}, or {3, the generation found}.
 local prefix, name, numbers = KEYS[1], ARGV[1], ARGV[4]
-local lease_ms, grain, tokens, is_enforced, scopes = read('<i8i8i8i8i8', numbers)
+local lease_ms, grain, tokens, is_enforced, scopes = read('<ddddd', numbers)
 local NEVER, FOREVER = 2 ^ 53, MINUTE
 local REQUESTS, TOKENS, LEASES, MONEY, CLOSED = 0, 1, 2, 3, 4
 local refusals = {} -- each {is_shadow, wait, interval, dimension, index, limit, free}
 
--- The money: gen, ver, live and the record of this name stand before the accounts.
+-- The money: the head (book_redis.h) and the record of this name stand before the accounts.
 local accounts_at = 5 + scopes
 local amount, book, has_money = tonumber(ARGV[3]), nil, ARGV[2] ~= ''
+local generation = ''
 local record_field = 'r:' .. name
 if has_money then
-    book = call('HMGET', prefix .. 'book', 'gen', 'ver', 'live', record_field,
+    book = call('HMGET', prefix .. 'book', 'head', record_field,
                 unpack(ARGV, accounts_at, #ARGV - 1))
-    if book[1] ~= ARGV[2] then
+    generation = book[1] and string.sub(book[1], 17) or ''
+    if generation ~= ARGV[2] then
         if is_enforced == 1 then
-            return {3, book[1] or ''}
+            return {3, generation}
         end
         has_money = false
     end
 end
 
 local fields = nil
-if has_money and not book[4] then
-    fields = {'HSET', prefix .. 'book', 'ver', format('%d', book[2] + 1), 'live',
-              format('%d', book[3] + 1), record_field,
+if has_money and not book[2] then
+    local changes, live = read('<dd', book[1])
+    fields = {'HSET', prefix .. 'book',
+              'head', struct.pack('<ddc0', changes + 1, live + 1, generation), record_field,
               'R ' .. ARGV[3] .. ' ' .. format('%d', now) .. ' ' .. ARGV[#ARGV]}
     for index = 0, #ARGV - 1 - accounts_at do
-        local value = book[5 + index]
+        local value = book[3 + index]
         local spent, reserved, unknown = 0, 0, 0
         if value then
-            spent, reserved, unknown = match(value, '^(%S+) (%S+) (%S+)$')
-            spent, reserved, unknown = tonumber(spent), tonumber(reserved), tonumber(unknown)
+            spent, reserved, unknown = read('<ddd', value)
         end
-        local limit, shadow, window_us = read('<i8i8i8', numbers, 41 + 32 * scopes + 24 * index)
+        local limit, shadow, window_us = read('<ddd', numbers, 41 + 32 * scopes + 24 * index)
         if spent + reserved + unknown + amount > limit then
             local wait, interval = window_us, 0
             if amount > limit then
@@ -57,8 +59,8 @@ if has_money and not book[4] then
             refusals[#refusals + 1] = {shadow == 1, wait, interval, MONEY, index, limit,
                                        max(limit - spent - reserved - unknown, 0)}
         end
-        fields[9 + 2 * index] = ARGV[accounts_at + index]
-        fields[10 + 2 * index] = format('%d %d %d', spent, reserved + amount, unknown)
+        fields[7 + 2 * index] = ARGV[accounts_at + index]
+        fields[8 + 2 * index] = struct.pack('<ddd', spent, reserved + amount, unknown)
     end
 end
 
@@ -83,7 +85,7 @@ if has_rates then
         taken = {now, tokens, ends}
         for index = 0, scopes - 1 do
             local shadow, requests, per_minute, leases =
-                read('<i8i8i8i8', numbers, 41 + 32 * index)
+                read('<dddd', numbers, 41 + 32 * index)
             local is_shadow, before = shadow == 1, #refusals
             local state, request_us, tokens_us = state_read(got[2 + index], now), 0, 0
             if requests == 0 then

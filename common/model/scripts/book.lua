@@ -5,8 +5,12 @@
 -- ARGV     1 what  2 generation, then what it needs
 -- Returns 1 done, 0 not ours; head and accounts return lists.
 local key, what, generation = KEYS[1] .. 'book', ARGV[1], ARGV[2]
-local found = redis.call('HGET', key, 'gen')
-local FIXED = 3 -- gen, ver, live
+local head = redis.call('HGET', key, 'head')
+local found, changes, live = nil, 0, 0
+if head then
+    found, changes, live = string.sub(head, 17), struct.unpack('<dd', head)
+end
+local FIXED = 1 -- the head
 
 -- Is a of a later generation than b?
 local function is_later(a, b)
@@ -14,6 +18,10 @@ local function is_later(a, b)
     local b1, b2 = string.match(b, '(%d+)%.(%d+)$')
     a1, a2, b1, b2 = tonumber(a1), tonumber(a2), tonumber(b1), tonumber(b2)
     return not b1 or a1 > b1 or (a1 == b1 and a2 > b2)
+end
+
+local function write_head(text, changes, live)
+    redis.call('HSET', key, 'head', struct.pack('<ddc0', changes, live, text))
 end
 
 -- Writes field, value, field, value... of ARGV from first on.
@@ -30,7 +38,7 @@ if what == 'mark' then
         return 0
     end
     redis.call('UNLINK', key)
-    redis.call('HSET', key, 'gen', 'building:' .. generation, 'ver', 0, 'live', 0)
+    write_head('building:' .. generation, 0, 0)
     return 1
 elseif what == 'write' then
     if found ~= 'building:' .. generation then
@@ -45,13 +53,14 @@ elseif what == 'publish' then
            redis.call('HLEN', key) ~= tonumber(ARGV[3]) + FIXED then
         return 0
     end
-    local live = 0
-    for _, value in ipairs(redis.call('HVALS', key)) do
-        if string.sub(value, 1, 2) == 'R ' then
+    local all = redis.call('HGETALL', key)
+    live = 0
+    for at = 1, #all, 2 do
+        if string.sub(all[at], 1, 2) == 'r:' and string.sub(all[at + 1], 1, 2) == 'R ' then
             live = live + 1
         end
     end
-    redis.call('HSET', key, 'gen', generation, 'ver', 1, 'live', live)
+    write_head(generation, 1, live)
     return 1
 elseif what == 'forget' then
     if found ~= generation then
@@ -65,9 +74,10 @@ elseif what == 'prune' then
     end
     for at = 3, #ARGV do
         local value = redis.call('HGET', key, ARGV[at])
-        if value and string.match(value, ' 0 0$') then
+        if value and string.sub(value, 9) == string.rep('\0', 16) then -- nothing is booked
             redis.call('HDEL', key, ARGV[at])
-            redis.call('HINCRBY', key, 'ver', 1)
+            changes = changes + 1
+            write_head(generation, changes, live)
         end
     end
     return 1
@@ -77,5 +87,4 @@ elseif what == 'accounts' then
     end
     return redis.call('HMGET', key, unpack(ARGV, 3))
 end
-local head = redis.call('HMGET', key, 'ver', 'live')
-return {found or '', head[1] or '0', head[2] or '0', math.max(redis.call('HLEN', key) - FIXED, 0)}
+return {found or '', changes, live, math.max(redis.call('HLEN', key) - FIXED, 0)}

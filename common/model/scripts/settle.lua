@@ -52,14 +52,15 @@ if parts == '2' then
 end
 
 local key, record_field = prefix .. 'book', 'r:' .. name
-local book = call('HMGET', key, 'gen', 'ver', 'live', record_field)
-if book[1] and string.sub(book[1], 1, 9) == 'building:' then
+local book = call('HMGET', key, 'head', record_field)
+local head, record = book[1], book[2]
+if head and string.sub(head, 17, 25) == 'building:' then
     return 1
 end
-if not book[4] then
+if not head or not record then
     return 0
 end
-local state, amount, names = match(book[4], '^(%u) (%d+) %d+ %d+ ?(.*)$')
+local state, amount, names = match(record, '^(%u) (%d+) %d+ %d+ ?(.*)$')
 if how == 'U' and state == 'U' then
     return 0
 end
@@ -71,17 +72,16 @@ for account in string.gmatch(names, '%S+') do
     count = count + 1
     ask[count] = 'a:' .. account
 end
-local fields = {'HSET', key, 'ver', format('%d', book[2] + 1)}
+local changes, live = read('<dd', head)
+live = state == 'R' and live - 1 or live
+local fields = {'HSET', key,
+                'head', struct.pack('<ddc0', changes + 1, live, string.sub(head, 17))}
 local last = 4
-if state == 'R' then
-    fields[5], fields[6] = 'live', format('%d', book[3] - 1)
-    last = 6
-end
 local values = count > 2 and call(unpack(ask)) or {}
 for i = 3, count do
     local value = values[i - 2]
     if value then -- else it was of a window long past
-        local spent, reserved, unknown = match(value, '^(%S+) (%S+) (%S+)$')
+        local spent, reserved, unknown = read('<ddd', value)
         if state == 'R' then
             reserved = reserved - amount
         else
@@ -91,13 +91,13 @@ for i = 3, count do
             unknown = unknown + amount
         end
         fields[last + 1] = ask[i]
-        fields[last + 2] = format('%d %d %d', spent + cost, reserved, unknown)
+        fields[last + 2] = struct.pack('<ddd', spent + cost, reserved, unknown)
         last = last + 2
     end
 end
 if how == 'U' then
     fields[last + 1] = record_field
-    fields[last + 2] = 'U' .. string.sub(book[4], 2)
+    fields[last + 2] = 'U' .. string.sub(record, 2)
 else
     call('HDEL', key, record_field)
 end
