@@ -368,13 +368,12 @@ void wire_settle(char kind, const char *owner, const char *name, enum admission_
         [ADMISSION_UNKNOWN] = "U",
         [ADMISSION_SETTLED] = "S",
     };
+    const int64_t numbers[] = {bounded(cost_nano), tokens, parts};
 
     script_args_add_prefix(args, kind, owner);
     script_args_add(args, name);
     script_args_add(args, ends[end]);
-    script_args_add_number(args, bounded(cost_nano));
-    script_args_add_number(args, tokens);
-    script_args_add_number(args, parts);
+    script_args_add_packed(args, numbers, sizeof(numbers) / sizeof(numbers[0]));
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */

@@ -107,13 +107,13 @@ static int64_t burst_of(int64_t limit)
     return larger(limit / 10, 1);
 }
 
-static void scope_read(struct scope *scope)
+static void scope_read(struct scope *scope, int64_t now_us)
 {
-    int64_t back = scope->seen_us - kept.now_us;
+    int64_t back = scope->seen_us - now_us;
     int64_t sum = 0;
 
     if (!scope->exists) {
-        *scope = (struct scope){.seen_us = kept.now_us};
+        *scope = (struct scope){.seen_us = now_us};
         return;
     }
     if (back > 0) {
@@ -123,15 +123,15 @@ static void scope_read(struct scope *scope)
             sum += scope->spans[i];
             scope->spans[i] = 0;
         }
-        scope->newest = kept.now_us / SPAN_US;
+        scope->newest = now_us / SPAN_US;
         scope->spans[scope->newest % RING] = sum;
     }
-    scope->seen_us = kept.now_us;
+    scope->seen_us = now_us;
 }
 
-static void scope_turn(struct scope *scope)
+static void scope_turn(struct scope *scope, int64_t now_us)
 {
-    int64_t newest = kept.now_us / SPAN_US;
+    int64_t newest = now_us / SPAN_US;
 
     for (int64_t span = scope->has_ring ? scope->newest + 1 : newest - RING + 1; span <= newest;
          span++)
@@ -175,7 +175,7 @@ static void model_tokens(struct scope *scope, int64_t tokens, int64_t limit, int
         refuse(worst, true, ADMISSION_TOKENS, index, 0, 0, limit, 0);
         return;
     }
-    scope_turn(scope);
+    scope_turn(scope, kept.now_us);
     for (int i = 0; i < RING; i++)
         over += scope->spans[i];
     for (int64_t span = scope->newest - RING + 1; over > 0 && span <= scope->newest; span++) {
@@ -192,12 +192,12 @@ static void model_tokens(struct scope *scope, int64_t tokens, int64_t limit, int
 }
 
 /* Those that stay: not this call's, and none that has ended. */
-static void drop_leases(struct scope *scope, int number)
+static void drop_leases(struct scope *scope, int number, int64_t now_us)
 {
     int count = 0;
 
     for (int i = 0; i < scope->lease_count; i++)
-        if (scope->leases[i].number != number && scope->leases[i].until_us > kept.now_us)
+        if (scope->leases[i].number != number && scope->leases[i].until_us > now_us)
             scope->leases[count++] = scope->leases[i];
     scope->lease_count = count;
 }
@@ -207,7 +207,7 @@ static void model_leases(const struct call *call, struct scope *scope, int64_t l
 {
     int64_t until_us = kept.now_us + LEASE_S * US_PER_S + GRAIN_US - 1;
 
-    drop_leases(scope, 0);
+    drop_leases(scope, 0, kept.now_us);
     if (scope->lease_count >= limit)
         refuse(worst, false, ADMISSION_CONCURRENCY, index, 200000, 20000, limit, 0);
     assert_true(scope->lease_count < LEASES_MAX);
@@ -223,7 +223,7 @@ void model_rates(const struct call *call, struct scope scopes[SCOPES], struct ca
         const struct limit_set *set = set_of(call->tenant, i);
 
         scopes[i] = *scope_of(call, i);
-        scope_read(&scopes[i]);
+        scope_read(&scopes[i], kept.now_us);
         if (set->requests_per_minute >= 0)
             model_requests(&scopes[i], set->requests_per_minute, i, &taken->request_us[i], worst);
         if (set->tokens_per_minute >= 0)
@@ -252,14 +252,17 @@ void take_rates(struct call *call, const struct scope scopes[SCOPES], const stru
     }
 }
 
+/* What is given back happens at the time the scope was seen last; only what takes more looks at the
+ * clock. */
+
 /* Gives tokens back (or takes more) in the span they were taken in, while it is in the window. */
 static void end_tokens(struct scope *scope, const struct call *call, int index, int64_t unused)
 {
     int64_t span = call->rates_at_us / SPAN_US;
 
-    scope_turn(scope);
+    scope_turn(scope, scope->seen_us);
     if (unused < 0)
-        scope->tokens_tat = larger(scope->tokens_tat, kept.now_us);
+        scope->tokens_tat = larger(scope->tokens_tat, scope->seen_us);
     scope->tokens_tat -= (int64_t)floor((double)call->tokens_us[index] /
                                         (double)call->rates_tokens * (double)unused);
     if (span > scope->newest || (unused < 0 && span <= scope->newest - RING))
@@ -279,13 +282,13 @@ void end_rates(struct call *call, int64_t used, bool is_undone)
             continue;
         if (!scope->exists && unused >= 0)
             continue;
-        scope_read(scope);
+        scope_read(scope, unused < 0 ? kept.now_us : scope->seen_us);
         scope->exists = true;
         scope->requests_tat -= request_back;
         if (unused != 0)
             end_tokens(scope, call, i, unused);
         if (call->took_lease[i])
-            drop_leases(scope, call->number);
+            drop_leases(scope, call->number, scope->seen_us);
     }
     call->has_rates = false;
 }

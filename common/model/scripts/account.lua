@@ -6,6 +6,8 @@
 --          of tokens (-1: not said); read: nothing
 -- Returns  read: {age, closed for, then the six}; age -1: nothing was learned
 local prefix = KEYS[1]
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
 
 if #ARGV > 0 then
     local closed_us = tonumber(ARGV[1])

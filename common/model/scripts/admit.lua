@@ -14,6 +14,8 @@
 -- in which a shadow refused; else {1 wait or 2 never, dimension, index (from 0) of the scope or
 -- account, wait, interval, limit, free, shadows}, or {3, the generation found}.
 local prefix, name, numbers = KEYS[1], ARGV[1], ARGV[4]
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
 local lease_ms, grain, tokens, is_enforced, scopes = read('<ddddd', numbers)
 local NEVER, FOREVER = 2 ^ 53, MINUTE
 local REQUESTS, TOKENS, LEASES, MONEY, CLOSED = 0, 1, 2, 3, 4

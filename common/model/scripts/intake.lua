@@ -7,6 +7,8 @@
 --          submits: limit, remaining, reset, tokens: limit, remaining, reset}; a meter is that of
 --          the scope with least left, limit -1 without one.
 local prefix, submits = KEYS[1], tonumber(ARGV[1])
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
 local NEVER = 2 ^ 53
 local result = {0, 0, 0, 0, -1, 0, 0, -1, 0, 0}
 local ask = {'MGET'}

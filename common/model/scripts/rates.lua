@@ -15,15 +15,12 @@ local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local read = struct.unpack
 local SPAN, RING, MINUTE = 5000000, 13, 60000000
 
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-
 local function burst_of(limit)
     return limit < 20 and 1 or (limit - limit % 10) / 10
 end
 
 -- A clock that went back moves the state with it: nothing is gained and nobody waits for it.  (But
--- leases end when they end.)
+-- leases end when they end.)  Without a time it is that of the state.
 local function state_read(raw, now)
     if not raw then
         return {now, 0, 0, 0}
@@ -31,6 +28,7 @@ local function state_read(raw, now)
     local size = #raw / 8
     local state = {struct.unpack(string.rep('d', size), raw)}
     state[size + 1] = nil -- where the next would begin
+    now = now or state[1]
     local back = state[1] - now
     if back > 0 then
         state[2] = state[2] - back
@@ -90,13 +88,14 @@ local function leases_add(state, now, ends, count)
 end
 
 local function state_write(key, state, now)
-    local last, ttl = math.max(state[2], state[3]), '71000' -- that of the ring, and a second
+    -- That of the ring, and something for a clock that goes back.
+    local last, ttl = math.max(state[2], state[3]), '75000'
     for i = state[4] > 0 and 18 or 5, #state, 2 do
         last = math.max(last, state[i])
     end
-    if last > now + 70000000 then -- 3 h are enough for nearly all, and need no printing
-        ttl = last <= now + 10800000000 and '10801000' or
-              string.format('%d', math.ceil((last - now) / 1000) + 1000)
+    if last > now + 65000000 then -- 3 h are enough for nearly all, and need no printing
+        ttl = last <= now + 10800000000 and '10810000' or
+              string.format('%d', math.ceil((last - now) / 1000) + 10000)
     end
     redis.call('SET', key, struct.pack(string.rep('d', #state), unpack(state)), 'PX', ttl)
 end

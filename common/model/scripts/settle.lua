@@ -2,18 +2,21 @@
 -- A call is over: moves its money and gives its rates back, by name.  Without a record, nothing.
 --
 -- KEYS[1]  prefix of all keys
--- ARGV     1 name  2 'S' settled, 'R' released, 'U' unknown, 'X' undone  3 nano-dollars
---          4 tokens used, -1 not known  5 parts: 1 money + 2 rates
+-- ARGV     1 name  2 'S' settled, 'R' released, 'U' unknown, 'X' undone  3 numbers, packed as
+--          those of admit: nano-dollars, tokens used (-1 not known), parts: 1 money + 2 rates
 -- Returns 0 done, 1 the book is being made (say it again), 2 done but it cost more than reserved.
-local prefix, name, how, parts = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
+local prefix, name, how = KEYS[1], ARGV[1], ARGV[2]
+local told, used, parts = read('<ddd', ARGV[3])
 
 -- Gives back what the record took beyond what was used.  It is at, tokens, end of its leases, then
 -- for each scope: key of its state, cost of the request, cost of its tokens (in microseconds), 1 if
 -- it took a lease.  used < 0: not known, the estimate stays taken.
-local raw = parts ~= '1' and call('GETDEL', prefix .. 'h:' .. name)
+local raw = parts >= 2 and call('GETDEL', prefix .. 'h:' .. name)
 if raw then
     local at, tokens, ends, place = read('ddd', raw)
-    local used = (how == 'R' or how == 'X') and 0 or tonumber(ARGV[4])
+    if how == 'R' or how == 'X' then
+        used = 0
+    end
     while place <= #raw do
         local scope, request_us, tokens_us, leases
         scope, request_us, tokens_us, leases, place = read('sddd', raw, place)
@@ -22,7 +25,13 @@ if raw then
         local raw_state = (unused ~= 0 or request_back > 0 or leases > 0) and
                           call('GET', prefix .. scope)
         if raw_state or unused < 0 then
+            local now = nil -- what is given back needs none: asking for it is not cheap
+            if unused < 0 then
+                local time = call('TIME')
+                now = time[1] * 1000000 + time[2]
+            end
             local state = state_read(raw_state, now)
+            now = state[1]
             state[2] = state[2] - request_back
             if unused ~= 0 then
                 local newest = ring_turn(state, now)
@@ -47,7 +56,7 @@ if raw then
         end
     end
 end
-if parts == '2' then
+if parts == 2 then
     return 0
 end
 
@@ -66,7 +75,7 @@ if how == 'U' and state == 'U' then
 end
 
 amount = tonumber(amount)
-local cost = how == 'S' and tonumber(ARGV[3]) or 0
+local cost = how == 'S' and told or 0
 local ask, count = {'HMGET', key}, 2
 for account in string.gmatch(names, '%S+') do
     count = count + 1
