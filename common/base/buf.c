@@ -93,20 +93,6 @@ bool buf_putc(struct buf *buf, char c)
     return buf_append(buf, &c, 1);
 }
 
-bool buf_put_number(struct buf *buf, int64_t number)
-{
-    char text[24];
-    char *at = text + sizeof(text);
-    uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
-
-    do
-        *--at = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
-    if (number < 0)
-        *--at = '-';
-    return buf_append(buf, at, (size_t)(text + sizeof(text) - at));
-}
-
 bool buf_vprintf(struct buf *buf, const char *fmt, va_list args)
 {
     va_list measure;

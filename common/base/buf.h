@@ -27,7 +27,6 @@ void buf_clear(struct buf *buf);            /* len = 0, not broken; keeps the me
 bool buf_append(struct buf *buf, const void *data, size_t len);
 bool buf_puts(struct buf *buf, const char *text);
 bool buf_putc(struct buf *buf, char c);
-bool buf_put_number(struct buf *buf, int64_t number); /* decimal; far cheaper than printing it */
 bool buf_printf(struct buf *buf, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool buf_vprintf(struct buf *buf, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
 bool buf_reserve(struct buf *buf, size_t more); /* room for `more` bytes past len */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One connection to Redis that comes back by itself: what redis.c and redis_subscriber.c stand on.
  *
- * hiredis serves as parser only.  Its asynchronous layer (0.14) looks names up while the loop
- * waits, has no timeouts and frees its context on its own; sockets, deadlines and lives are kept
- * here. */
+ * hiredis serves as parser and formatter only.  Its asynchronous layer (0.14) looks names up while
+ * the loop waits, has no timeouts and frees its context on its own; sockets, deadlines and lives
+ * are kept here. */
 #ifndef COMMON_IO_REDIS_LINK_H
 #define COMMON_IO_REDIS_LINK_H
 

@@ -128,10 +128,17 @@ void script_args_add(struct script_args *args, const char *text)
 
 void script_args_add_number(struct script_args *args, int64_t number)
 {
-    if (!begin(args))
-        return;
-    buf_put_number(&args->text, number);
-    buf_append(&args->text, "", 1);
+    char text[24];
+    char *at = text + sizeof(text) - 1;
+    uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
+
+    *at = '\0';
+    do
+        *--at = (char)('0' + left % 10);
+    while ((left /= 10) > 0);
+    if (number < 0)
+        *--at = '-';
+    script_args_add(args, at);
 }
 
 void script_args_extend(struct script_args *args, size_t index, size_t skip)

@@ -124,29 +124,6 @@ static void test_reserved_room_does_not_move(void **state)
     buf_release(&buf);
 }
 
-static void test_numbers_are_written_in_decimal(void **state)
-{
-    static const struct {
-        int64_t number;
-        const char *text;
-    } cases[] = {{0, "0"},
-                 {7, "7"},
-                 {-1, "-1"},
-                 {1234567890, "1234567890"},
-                 {INT64_MAX, "9223372036854775807"},
-                 {INT64_MIN, "-9223372036854775808"}};
-    struct buf buf;
-    (void)state;
-
-    buf_init(&buf, 100);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        buf_clear(&buf);
-        assert_true(buf_put_number(&buf, cases[i].number));
-        assert_string_equal(buf.data, cases[i].text);
-    }
-    buf_release(&buf);
-}
-
 static void test_drop_front_keeps_the_rest(void **state)
 {
     struct buf buf;
@@ -258,7 +235,6 @@ int main(void)
         cmocka_unit_test(test_printf_that_cannot_be_formatted_breaks),
         cmocka_unit_test(test_memory_that_is_not_there_breaks),
         cmocka_unit_test(test_reserved_room_does_not_move),
-        cmocka_unit_test(test_numbers_are_written_in_decimal),
         cmocka_unit_test(test_drop_front_keeps_the_rest),
         cmocka_unit_test(test_json_string_escapes),
         cmocka_unit_test(test_json_text_is_a_string_or_null),
