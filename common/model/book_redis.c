@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NUMBER_MAX 0x1p62
+#define NUMBER_MAX 0x1p62 /* beyond all amounts, and an int64_t holds it */
 
 enum { RECORD_SIZE = 128 + BOOK_RECORD_ACCOUNTS_MAX * BOOK_ACCOUNT_SIZE };
 
