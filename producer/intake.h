@@ -54,10 +54,12 @@ typedef void intake_verdict_fn(const struct intake_verdict *verdict, void *arg);
 bool intake_take(struct producer *producer, const struct job_new *job, intake_verdict_fn *done,
                  void *arg);
 
-/* The meters of a caller, without taking anything: of the tenant's and the key's own sets.  False:
- * there are none, or memory is out. */
-bool intake_look(struct producer *producer, const struct caller *caller, intake_verdict_fn *done,
-                 void *arg);
+/* The meters of a caller, without taking anything: of the tenant's and the key's own sets.  True:
+ * Redis is asked, done is called exactly once, never from inside.  False: done will not be called;
+ * *known has what Redis said no longer than METER_CACHE_FRESH_MS ago, and is not known when there
+ * are no such limits, or memory is out. */
+bool intake_look(struct producer *producer, const struct caller *caller,
+                 struct intake_meters *known, intake_verdict_fn *done, void *arg);
 
 /* --- headers ---------------------------------------------------------------------------------- */
 

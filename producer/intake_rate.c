@@ -9,6 +9,7 @@
 #include "common/model/admission.h"
 #include "common/model/limit_cache.h"
 #include "producer/intake.h"
+#include "producer/meter_cache.h"
 #include "producer/producer.h"
 #include "producer/routes.h"
 
@@ -16,7 +17,8 @@
 struct asking {
     struct producer *producer;
     struct limits *tenant, *key;
-    char *text; /* tenant and the names of the sets, one after the other */
+    const char *tenant_name, *key_id;
+    char *text; /* these two and the names of the sets, one after the other */
     struct applied_limit limits[LIMIT_SCOPE_COUNT];
     int limit_count;
     int64_t submits;
@@ -32,10 +34,18 @@ static void asking_free(struct asking *asking)
     free(asking);
 }
 
-/* Copies the tenant's and the sets' names, which belong to the job or the caller. */
-static bool copy_names(struct asking *asking, const char *tenant)
+static void move_name(const char **name, char **at)
 {
-    size_t size = strlen(tenant) + 1;
+    const char *from = *name;
+
+    *name = *at;
+    *at = stpcpy(*at, from) + 1;
+}
+
+/* Copies all names, which belong to the job or the caller. */
+static bool copy_names(struct asking *asking)
+{
+    size_t size = strlen(asking->tenant_name) + 1 + strlen(asking->key_id) + 1;
     char *at;
 
     for (int i = 0; i < asking->limit_count; i++)
@@ -43,13 +53,10 @@ static bool copy_names(struct asking *asking, const char *tenant)
     at = asking->text = malloc(size);
     if (!at)
         return false;
-    at = stpcpy(at, tenant) + 1;
-    for (int i = 0; i < asking->limit_count; i++) {
-        const char *name = asking->limits[i].name;
-
-        asking->limits[i].name = at;
-        at = stpcpy(at, name) + 1;
-    }
+    move_name(&asking->tenant_name, &at);
+    move_name(&asking->key_id, &at);
+    for (int i = 0; i < asking->limit_count; i++)
+        move_name(&asking->limits[i].name, &at);
     return true;
 }
 
@@ -94,6 +101,38 @@ static void guess_meters(const struct asking *asking, struct intake_meters *out)
     }
 }
 
+static bool set_has_meters(const struct limit_set *set)
+{
+    return set->submits_per_minute >= 0 || set->tokens_per_minute >= 0;
+}
+
+/* Are the meters of the answer those that a look would have got?  Not when a set of the job itself
+ * had a part in them. */
+static bool is_of_key_alone(const struct asking *asking)
+{
+    for (int i = 0; i < asking->limit_count; i++)
+        if (asking->limits[i].scope != LIMIT_TENANT && asking->limits[i].scope != LIMIT_KEY &&
+            !asking->limits[i].set->is_shadow && set_has_meters(asking->limits[i].set))
+            return false;
+    return true;
+}
+
+/* For the looks that follow.  What a limiter of this process says is not remembered: Redis may be
+ * back for the next one. */
+static void remember(const struct asking *asking, const struct intake_answer *answer,
+                     const struct intake_meters *meters)
+{
+    struct meter_cache *cache = asking->producer->meters;
+    int64_t now_us = clock_monotonic_us();
+
+    if (answer->is_away)
+        return;
+    if (is_of_key_alone(asking))
+        meter_cache_put(cache, asking->tenant_name, asking->key_id, now_us, meters);
+    else if (!answer->is_refused)
+        meter_cache_take(cache, asking->tenant_name, asking->key_id, now_us);
+}
+
 static void on_answer(const struct intake_answer *answer, void *arg)
 {
     struct asking *asking = arg;
@@ -104,45 +143,44 @@ static void on_answer(const struct intake_answer *answer, void *arg)
     else
         verdict.meters = (struct intake_meters){
             .is_known = true, .submits = answer->submits, .tokens = answer->tokens};
+    remember(asking, answer, &verdict.meters);
     if (answer->is_refused)
         refuse(&verdict, set_of(asking, answer->scope), answer->retry_after_us);
     asking->done(&verdict, asking->arg);
     asking_free(asking);
 }
 
-static bool ask(struct asking *asking, const char *tenant)
+static bool ask(struct asking *asking)
 {
     struct intake_request request = {
         .limits = asking->limits, .limit_count = asking->limit_count, .submits = asking->submits};
 
-    if (!copy_names(asking, tenant))
+    if (!copy_names(asking))
         return false;
-    request.tenant = asking->text;
+    request.tenant = asking->tenant_name;
     return admission_intake(asking->producer->admission, &request, on_answer, asking) != NULL;
 }
 
-static bool has_meters(const struct applied_limit *applied, int count)
+/* Is there anything to ask, and anybody? */
+static bool has_question(const struct asking *asking)
 {
-    for (int i = 0; i < count; i++)
-        if (applied[i].set->submits_per_minute >= 0 || applied[i].set->tokens_per_minute >= 0)
-            return true;
+    for (int i = 0; i < asking->limit_count; i++)
+        if (set_has_meters(asking->limits[i].set))
+            return asking->producer->admission != NULL;
     return false;
 }
 
-static bool start(struct asking *asking, const char *tenant, const char *key_id)
+static bool start(const struct asking *asking)
 {
     const struct limit_cache *cache = asking->producer->limits;
-    struct asking *copy;
+    struct asking *copy = malloc(sizeof(*copy));
 
-    if (!asking->producer->admission || !has_meters(asking->limits, asking->limit_count))
-        return false;
-    copy = malloc(sizeof(*copy));
     if (!copy)
         return false;
     *copy = *asking;
-    copy->tenant = limits_ref(limit_cache_tenant(cache, tenant)->limits);
-    copy->key = limits_ref(limit_cache_key(cache, key_id));
-    if (ask(copy, tenant))
+    copy->tenant = limits_ref(limit_cache_tenant(cache, asking->tenant_name)->limits);
+    copy->key = limits_ref(limit_cache_key(cache, asking->key_id));
+    if (ask(copy))
         return true;
     asking_free(copy);
     return false;
@@ -151,19 +189,32 @@ static bool start(struct asking *asking, const char *tenant, const char *key_id)
 bool intake_take(struct producer *producer, const struct job_new *job, intake_verdict_fn *done,
                  void *arg)
 {
-    struct asking asking = {.producer = producer, .submits = 1, .done = done, .arg = arg};
+    struct asking asking = {.producer = producer,
+                            .tenant_name = job->tenant,
+                            .key_id = job->key_id,
+                            .submits = 1,
+                            .done = done,
+                            .arg = arg};
 
     asking.limit_count = limit_cache_apply(producer->limits, job->tenant, job->key_id,
                                            job->workflow, job->user, job->model, asking.limits);
-    return start(&asking, job->tenant, job->key_id);
+    return has_question(&asking) && start(&asking);
 }
 
-bool intake_look(struct producer *producer, const struct caller *caller, intake_verdict_fn *done,
-                 void *arg)
+bool intake_look(struct producer *producer, const struct caller *caller,
+                 struct intake_meters *known, intake_verdict_fn *done, void *arg)
 {
-    struct asking asking = {.producer = producer, .done = done, .arg = arg};
+    struct asking asking = {.producer = producer,
+                            .tenant_name = caller->tenant,
+                            .key_id = caller->key_id,
+                            .done = done,
+                            .arg = arg};
 
+    *known = (struct intake_meters){.is_known = false};
     asking.limit_count = limit_cache_apply(producer->limits, caller->tenant, caller->key_id, NULL,
                                            NULL, "", asking.limits);
-    return start(&asking, caller->tenant, caller->key_id);
+    return has_question(&asking) &&
+           !meter_cache_get(producer->meters, caller->tenant, caller->key_id, clock_monotonic_us(),
+                            known) &&
+           start(&asking);
 }

@@ -29,6 +29,7 @@
 #include "common/model/topics.h"
 #include "producer/admin.h"
 #include "producer/auth.h"
+#include "producer/meter_cache.h"
 #include "producer/publish.h"
 #include "producer/routes.h"
 #include "producer/stream.h"
@@ -115,7 +116,8 @@ static bool start_limits(struct producer *producer, const struct daemon_settings
                                     .command_timeout_ms = LIMIT_TIMEOUT_MS};
 
     producer->limits = limit_cache_new(producer->base, producer->api_pg);
-    if (!producer->limits)
+    producer->meters = meter_cache_new();
+    if (!producer->limits || !producer->meters)
         return err_set(err, "start the limits: out of memory");
     producer->limit_redis = redis_new(producer->base, &options, err);
     if (!producer->limit_redis)
@@ -219,6 +221,8 @@ static void limits_stop(struct producer *producer)
         redis_free(redis);
     producer->limits = NULL;
     limit_cache_free(limits);
+    meter_cache_free(producer->meters);
+    producer->meters = NULL;
 }
 
 /* The server first: nothing new comes.  Then Kafka, whose last answers may take tickets back; then

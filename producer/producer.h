@@ -20,6 +20,7 @@ struct job_store;
 struct kafka_producer;
 struct key_store;
 struct limit_cache;
+struct meter_cache;
 struct pg;
 struct publisher;
 struct redis;
@@ -71,6 +72,7 @@ struct producer {
     struct redis *redis;
     struct redis *limit_redis; /* its own: a deadline drops its connection */
     struct admission *admission;
+    struct meter_cache *meters; /* what limit_redis said for headers */
     struct watches *watches;
     struct publisher *publisher;
     struct streams *streams;

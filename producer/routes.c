@@ -263,7 +263,8 @@ static void on_authenticated(bool ok, const struct caller *caller, const struct 
     context->caller = *caller;
     if (context->route->scope == SCOPE_ADMIN && !admin_headers_check(context->http, &refusal))
         reply_err(context->http, &refusal);
-    else if (!*caller->tenant || !intake_look(context->producer, caller, on_meters, context))
+    else if (!*caller->tenant ||
+             !intake_look(context->producer, caller, &context->meters, on_meters, context))
         take_query(context);
 }
 

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import running, tenant_key
 from testenv.api import chat, soon
-from testenv.limits import first_that_waits
+from testenv.limits import first_that_waits, intake_asked
 from testenv.stack import Stack
 from testenv.wait import wait_until
 
@@ -444,6 +444,43 @@ def test_every_answer_to_a_limited_key_tells_its_limits(stack, admin, tenant):
         assert answer.headers["ratelimit"].startswith('"requests";r=')
     remaining = [int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers]
     assert remaining[5] < remaining[2]
+
+
+def timed(ask):
+    """(answer, when it was asked for, when it was there)"""
+    began = time.monotonic()
+    return ask(), began, time.monotonic()
+
+
+def left(answer):
+    return int(answer.headers["x-ratelimit-remaining-requests"])
+
+
+def test_a_burst_of_submits_asks_redis_once_for_each(stack, admin, tenant):
+    limit(stack, admin, tenant, {"submits_per_minute": 600})
+    with intake_asked(stack.environment["REDIS_URL"], tenant.tenant) as questions:
+        submits = [timed(lambda: tenant.client.post("/v1/jobs", json=later())) for _ in range(50)]
+    assert [answer.status_code for answer, _, _ in submits] == [202] * 50
+    # What the first one took is known to the next, if that comes within a quarter of a second.
+    late = sum(there - asked >= 0.25 for (_, asked, _), (_, _, there) in itertools.pairwise(submits))
+    assert questions.count(1) == 50 and questions.count(0) <= 1 + late, (questions, late)
+    back_per_s = 600 / 60
+    for (before, asked, _), (after, _, there) in itertools.pairwise(submits):
+        assert -(there - asked) * back_per_s <= left(before) - left(after) <= 1
+    passed = submits[-1][2] - submits[0][1]
+    assert 10 <= left(submits[-1][0]) <= 10 + passed * back_per_s
+
+
+@pytest.mark.parametrize("fields", [{}, {"user": "a"}], ids=["of-the-tenant", "of-a-user-too"])
+def test_a_read_after_a_submit_tells_of_it_without_asking_redis(stack, admin, tenant, fields):
+    limit(stack, admin, tenant, {"submits_per_minute": 60, "users": {"*": {"submits_per_minute": 600}}})
+    with intake_asked(stack.environment["REDIS_URL"], tenant.tenant) as questions:
+        before, asked, _ = timed(lambda: tenant.client.get("/v1/jobs"))
+        submit = tenant.client.post("/v1/jobs", json=later(**fields))
+        after, _, there = timed(lambda: tenant.client.get("/v1/jobs"))
+    assert submit.status_code == 202
+    assert left(before) == 6 and 5 <= left(after) <= 5 + (there - asked)
+    assert questions.count(1) == 1 and (questions.count(0) <= 1 or there - asked >= 0.25), questions
 
 
 def test_who_has_no_limits_is_told_of_none(tenant):

@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits as workers know them: they hear of a change by themselves, up to a second after producers."""
+"""Limits as workers know them: they hear of a change by themselves, up to a second after producers; and what
+intake asks Redis."""
+
+import re
+import uuid
+from contextlib import contextmanager
+
+import redis
 
 from .wait import wait_until
 
@@ -24,3 +31,18 @@ def first_that_waits(api, reason, request, detail="", **fields):
         ran.append(now)
         return None
     return wait_until(one, 10, f"a job that waits for {reason}"), ran
+
+
+@contextmanager
+def intake_asked(url, tenant):
+    """A list; after the block it has what intake asked of this tenant meanwhile: of each question how many
+    submits it takes, 0 for one that only looks.  Calls of the tenant's jobs must not run meanwhile."""
+    question = re.compile(rf"EVAL(?:SHA)? .* 1 {re.escape(f'{{t:{tenant}}}:')} (\d+) ", re.DOTALL)
+    questions = []
+    with redis.Redis.from_url(url, socket_timeout=10) as client, client.monitor() as monitor:
+        yield questions
+        mark = uuid.uuid4().hex
+        client.echo(mark)
+        while mark not in (command := monitor.next_command()["command"]):
+            if found := question.match(command):
+                questions.append(int(found[1]))
