@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What admission costs: so many calls a second are asked for and settled, then the CPU of this
+/* What admission costs: so many calls a second are asked for, and settled, then the CPU of this
  * process and of its Redis is printed in percent of one core.  Usage: admission [RATE [SECONDS]].
  */
 #include "common/model/admission.h"
@@ -45,13 +45,28 @@ struct out {
     int64_t until_us;
 };
 
+/* Each has its own tenants. */
+struct round {
+    const char *title, *tenants;
+    int limit_count;
+    bool is_settled;
+};
+
+static const struct round rounds[] = {
+    {"admissions alone, under a tenant's rates, concurrency and budgets of day and month", "alone",
+     1, false},
+    {"each with its settlement", "settled", 1, true},
+    {"and under a workflow's concurrency and budget too", "workflow", 2, true},
+};
+enum { ROUNDS = sizeof(rounds) / sizeof(rounds[0]) };
+
 struct bench {
     struct event_base *base;
     struct redis *redis;
     struct admission *admission;
     int books;
     int64_t rate;
-    int limit_count;
+    const struct round *round;
     int next; /* number of the next call */
     int64_t started_us, end_us;
     int64_t asked, granted, refused, settled;
@@ -76,9 +91,9 @@ static struct id job_of(int number)
     return id;
 }
 
-static void tenant_of(int number, char out[16])
+static void tenant_of(const struct round *round, int number, char out[16])
 {
-    snprintf(out, 16, "tenant%d", number % TENANTS);
+    snprintf(out, 16, "%.10s%d", round->tenants, number % TENANTS);
 }
 
 static void on_answer(const struct admission_answer *answer, void *arg)
@@ -116,13 +131,13 @@ static void ask(struct bench *bench, int number)
                                               .tokens = 1500,
                                               .amount_nano = 2500000,
                                               .limits = limits,
-                                              .limit_count = bench->limit_count,
+                                              .limit_count = bench->round->limit_count,
                                               .windows = &windows,
                                               .generation = "1.1",
                                               .run_id = redis_run_id(bench->redis)};
 
     *question = (struct question){bench, number, clock_monotonic_us()};
-    tenant_of(number, tenant);
+    tenant_of(bench->round, number, tenant);
     if (!admission_ask(bench->admission, &request, on_answer, question))
         free(question);
 }
@@ -140,7 +155,7 @@ static void settle(struct bench *bench, int number)
                                                     .cost_nano = 1234567,
                                                     .tokens = 1100};
 
-    tenant_of(number, tenant);
+    tenant_of(bench->round, number, tenant);
     admission_settle(bench->admission, &settlement);
     bench->settled++;
 }
@@ -157,7 +172,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         event_base_loopbreak(bench->base);
         return;
     }
-    while (bench->first < bench->last && bench->out[bench->first % OUT_MAX].until_us <= now_us)
+    while (bench->round->is_settled && bench->first < bench->last &&
+           bench->out[bench->first % OUT_MAX].until_us <= now_us)
         settle(bench, bench->out[bench->first++ % OUT_MAX].number);
     while (bench->asked < due) {
         bench->asked++;
@@ -215,17 +231,17 @@ static void make_books(struct bench *bench)
     const char *run_id = redis_run_id(bench->redis);
     char tenant[16];
 
-    for (int i = 0; i < TENANTS; i++) {
-        tenant_of(i, tenant);
+    for (int i = 0; i < TENANTS * ROUNDS; i++) {
+        tenant_of(&rounds[i / TENANTS], i, tenant);
         book_mark(bench->redis, run_id, tenant, "1.1", on_book, bench);
         book_publish(bench->redis, run_id, tenant, "1.1", 0, on_book, bench);
     }
-    while (bench->books < 2 * TENANTS)
+    while (bench->books < 2 * TENANTS * ROUNDS)
         event_base_loop(bench->base, EVLOOP_ONCE);
 }
 
 /* The calls still out at the end are settled by nobody. */
-static void run(struct bench *bench, int64_t seconds, int limit_count, const char *title)
+static void run(struct bench *bench, const struct round *round, int64_t seconds)
 {
     const struct timeval period = {.tv_usec = TICK_MS * US_PER_MS};
     struct event *tick = event_new(bench->base, -1, EV_PERSIST, on_tick, bench);
@@ -233,7 +249,7 @@ static void run(struct bench *bench, int64_t seconds, int limit_count, const cha
     double own_s = own_seconds();
     double share = 100.0 / (double)seconds;
 
-    bench->limit_count = limit_count;
+    bench->round = round;
     bench->asked = bench->granted = bench->refused = bench->settled = 0;
     bench->wait_us_sum = bench->wait_us_max = 0;
     bench->first = bench->last;
@@ -244,7 +260,7 @@ static void run(struct bench *bench, int64_t seconds, int limit_count, const cha
     event_free(tick);
     redis_s = redis_seconds(bench) - redis_s;
     own_s = own_seconds() - own_s;
-    printf("%s\n  %ld calls asked, %ld granted, %ld refused, %ld settled in %ld s\n", title,
+    printf("%s:\n  %ld calls asked, %ld granted, %ld refused, %ld settled in %ld s\n", round->title,
            (long)bench->asked, (long)bench->granted, (long)bench->refused, (long)bench->settled,
            (long)seconds);
     printf("  an answer takes %.2f ms, at most %.2f ms\n",
@@ -275,8 +291,8 @@ int main(int argc, char **argv)
     while (!redis_is_ready(bench.redis))
         event_base_loop(bench.base, EVLOOP_ONCE);
     make_books(&bench);
-    run(&bench, seconds, 1, "under a tenant's rates, concurrency and budgets of day and month:");
-    run(&bench, seconds, 2, "and under a workflow's concurrency and budget too:");
+    for (int i = 0; i < ROUNDS; i++)
+        run(&bench, &rounds[i], seconds);
     admission_free(bench.admission);
     redis_free(bench.redis);
     event_base_free(bench.base);
