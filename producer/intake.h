@@ -49,8 +49,8 @@ struct intake_verdict {
 };
 typedef void intake_verdict_fn(const struct intake_verdict *verdict, void *arg);
 
-/* False: nothing limits it, done will not be called.  Else done is called exactly once, never from
- * inside. */
+/* False: nothing limits it (intake_look has what there is to tell of tokens), done will not be
+ * called.  Else done is called exactly once, never from inside. */
 bool intake_take(struct producer *producer, const struct job_new *job, intake_verdict_fn *done,
                  void *arg);
 

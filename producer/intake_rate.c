@@ -161,13 +161,22 @@ static bool ask(struct asking *asking)
     return admission_intake(asking->producer->admission, &request, on_answer, asking) != NULL;
 }
 
-/* Is there anything to ask, and anybody? */
-static bool has_question(const struct asking *asking)
+static bool has_meters(const struct asking *asking)
 {
     for (int i = 0; i < asking->limit_count; i++)
         if (set_has_meters(asking->limits[i].set))
-            return asking->producer->admission != NULL;
+            return true;
     return false;
+}
+
+/* Where submits are not limited there is nothing to take, and what a look has got holds, unless
+ * tokens of the job's own sets are to be told too. */
+static bool takes_something(const struct asking *asking)
+{
+    for (int i = 0; i < asking->limit_count; i++)
+        if (asking->limits[i].set->submits_per_minute >= 0)
+            return true;
+    return !is_of_key_alone(asking);
 }
 
 static bool start(const struct asking *asking)
@@ -198,7 +207,7 @@ bool intake_take(struct producer *producer, const struct job_new *job, intake_ve
 
     asking.limit_count = limit_cache_apply(producer->limits, job->tenant, job->key_id,
                                            job->workflow, job->user, job->model, asking.limits);
-    return has_question(&asking) && start(&asking);
+    return producer->admission && takes_something(&asking) && start(&asking);
 }
 
 bool intake_look(struct producer *producer, const struct caller *caller,
@@ -213,7 +222,7 @@ bool intake_look(struct producer *producer, const struct caller *caller,
     *known = (struct intake_meters){.is_known = false};
     asking.limit_count = limit_cache_apply(producer->limits, caller->tenant, caller->key_id, NULL,
                                            NULL, "", asking.limits);
-    return has_question(&asking) &&
+    return producer->admission && has_meters(&asking) &&
            !meter_cache_get(producer->meters, caller->tenant, caller->key_id, clock_monotonic_us(),
                             known) &&
            start(&asking);

@@ -471,6 +471,16 @@ def test_a_burst_of_submits_asks_redis_once_for_each(stack, admin, tenant):
     assert 10 <= left(submits[-1][0]) <= 10 + passed * back_per_s
 
 
+def test_submits_that_only_tokens_limit_take_nothing_of_redis(stack, admin, tenant):
+    limit(stack, admin, tenant, {"tokens_per_minute": 100_000})
+    with intake_asked(stack.environment["REDIS_URL"], tenant.tenant) as questions:
+        submits = [timed(lambda: tenant.client.post("/v1/jobs", json=later())) for _ in range(20)]
+    assert [answer.status_code for answer, _, _ in submits] == [202] * 20
+    assert {answer.headers["x-ratelimit-remaining-tokens"] for answer, _, _ in submits} == {"10000"}
+    passed = submits[-1][2] - submits[0][1]
+    assert questions.count(1) == 0 and questions.count(0) <= 1 + passed / 0.25, (questions, passed)
+
+
 @pytest.mark.parametrize("fields", [{}, {"user": "a"}], ids=["of-the-tenant", "of-a-user-too"])
 def test_a_read_after_a_submit_tells_of_it_without_asking_redis(stack, admin, tenant, fields):
     limit(stack, admin, tenant, {"submits_per_minute": 60, "users": {"*": {"submits_per_minute": 600}}})
