@@ -20,8 +20,8 @@ def cost_nano(input_tokens, output_tokens, cached_tokens=0, price=None):
 def check_ledger(stack, job, request, is_ordered=True):
     """Compares the rows of an ended job with the calls that the simulator got for its prompt; the
     rows and the calls."""
-    calls = wait_until(lambda: all_ended(stack.simulator.calls(request)), 15, "calls to end") or []
     rows = stack.sql.calls(job)
+    calls = ended_calls(stack, request, rows)
     assert [row["call"] for row in rows] == list(range(1, len(rows) + 1))
     assert not [row for row in rows if row["state"] == "sent"], "a call nobody settled"
     # A refused connection leaves a row and no request.
@@ -47,6 +47,15 @@ def check_call(row, call):
                                                  row["cached_input_tokens"] or 0)
 
 
-def all_ended(calls):
-    """The calls once none is in flight (an empty list counts as ended, as [True])."""
-    return calls if calls and all(call["outcome"] for call in calls) else None
+def ended_calls(stack, request, rows):
+    """The calls of the request, once the simulator has logged the end of each and there are no fewer
+    than answered rows: a job that was cancelled while it waited has neither."""
+    answered = sum(row["status"] is not None for row in rows)
+    calls = []
+
+    def all_ended():
+        calls[:] = stack.simulator.calls(request)
+        return len(calls) >= answered and all(call["outcome"] for call in calls)
+
+    wait_until(all_ended, 15, f"{answered} answered calls to end")
+    return calls
