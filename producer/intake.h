@@ -49,15 +49,20 @@ struct intake_verdict {
 };
 typedef void intake_verdict_fn(const struct intake_verdict *verdict, void *arg);
 
-/* False: nothing limits it (intake_look has what there is to tell of tokens), done will not be
- * called.  Else done is called exactly once, never from inside. */
-bool intake_take(struct producer *producer, const struct job_new *job, intake_verdict_fn *done,
-                 void *arg);
+enum intake_asked {
+    INTAKE_FREE,      /* no set counts it: nothing to wait for */
+    INTAKE_ASKED,     /* done is called exactly once, never from inside */
+    INTAKE_NO_MEMORY, /* it must be refused */
+};
+
+/* Tokens of the tenant's and the key's own sets are no reason to ask: intake_look tells them. */
+enum intake_asked intake_take(struct producer *producer, const struct job_new *job,
+                              intake_verdict_fn *done, void *arg) MUST_CHECK;
 
 /* The meters of a caller, without taking anything: of the tenant's and the key's own sets.  True:
  * Redis is asked, done is called exactly once, never from inside.  False: done will not be called;
  * *known has what Redis said no longer than METER_CACHE_FRESH_MS ago, and is not known when there
- * are no such limits, or memory is out. */
+ * are no such limits, when memory is out, or when the process stops. */
 bool intake_look(struct producer *producer, const struct caller *caller,
                  struct intake_meters *known, intake_verdict_fn *done, void *arg);
 

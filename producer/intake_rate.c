@@ -9,6 +9,7 @@
 #include "common/model/admission.h"
 #include "common/model/limit_cache.h"
 #include "producer/intake.h"
+#include "producer/intake_sets.h"
 #include "producer/meter_cache.h"
 #include "producer/producer.h"
 #include "producer/routes.h"
@@ -83,8 +84,10 @@ static const struct applied_limit *set_of(const struct asking *asking, enum limi
     return &asking->limits[0];
 }
 
-/* What can be said without Redis: the limits, as if nothing of them was used. */
-static void guess_meters(const struct asking *asking, struct intake_meters *out)
+/* What can be said without Redis: the limits, as if nothing of them was used, or all when this
+ * process refuses. */
+static void guess_meters(const struct asking *asking, const struct intake_answer *answer,
+                         struct intake_meters *out)
 {
     *out = (struct intake_meters){.is_known = true, .submits.limit = -1, .tokens.limit = -1};
     for (int i = 0; i < asking->limit_count; i++) {
@@ -99,22 +102,10 @@ static void guess_meters(const struct asking *asking, struct intake_meters *out)
             (out->tokens.limit < 0 || set->tokens_per_minute < out->tokens.limit))
             out->tokens.limit = out->tokens.remaining = set->tokens_per_minute;
     }
-}
-
-static bool set_has_meters(const struct limit_set *set)
-{
-    return set->submits_per_minute >= 0 || set->tokens_per_minute >= 0;
-}
-
-/* Are the meters of the answer those that a look would have got?  Not when a set of the job itself
- * had a part in them. */
-static bool is_of_key_alone(const struct asking *asking)
-{
-    for (int i = 0; i < asking->limit_count; i++)
-        if (asking->limits[i].scope != LIMIT_TENANT && asking->limits[i].scope != LIMIT_KEY &&
-            !asking->limits[i].set->is_shadow && set_has_meters(asking->limits[i].set))
-            return false;
-    return true;
+    if (answer->is_refused) {
+        out->submits.remaining = 0;
+        out->submits.reset_us = answer->retry_after_us;
+    }
 }
 
 /* For the looks that follow.  What a limiter of this process says is not remembered: Redis may be
@@ -127,9 +118,9 @@ static void remember(const struct asking *asking, const struct intake_answer *an
 
     if (answer->is_away)
         return;
-    if (is_of_key_alone(asking))
+    if (intake_sets_are_of_caller(asking->limits, asking->limit_count))
         meter_cache_put(cache, asking->tenant_name, asking->key_id, now_us, meters);
-    else if (!answer->is_refused)
+    else if (asking->submits > 0 && !answer->is_refused)
         meter_cache_take(cache, asking->tenant_name, asking->key_id, now_us);
 }
 
@@ -139,7 +130,7 @@ static void on_answer(const struct intake_answer *answer, void *arg)
     struct intake_verdict verdict = {0};
 
     if (answer->is_away)
-        guess_meters(asking, &verdict.meters);
+        guess_meters(asking, answer, &verdict.meters);
     else
         verdict.meters = (struct intake_meters){
             .is_known = true, .submits = answer->submits, .tokens = answer->tokens};
@@ -161,24 +152,6 @@ static bool ask(struct asking *asking)
     return admission_intake(asking->producer->admission, &request, on_answer, asking) != NULL;
 }
 
-static bool has_meters(const struct asking *asking)
-{
-    for (int i = 0; i < asking->limit_count; i++)
-        if (set_has_meters(asking->limits[i].set))
-            return true;
-    return false;
-}
-
-/* Where submits are not limited there is nothing to take, and what a look has got holds, unless
- * tokens of the job's own sets are to be told too. */
-static bool takes_something(const struct asking *asking)
-{
-    for (int i = 0; i < asking->limit_count; i++)
-        if (asking->limits[i].set->submits_per_minute >= 0)
-            return true;
-    return !is_of_key_alone(asking);
-}
-
 static bool start(const struct asking *asking)
 {
     const struct limit_cache *cache = asking->producer->limits;
@@ -195,8 +168,8 @@ static bool start(const struct asking *asking)
     return false;
 }
 
-bool intake_take(struct producer *producer, const struct job_new *job, intake_verdict_fn *done,
-                 void *arg)
+enum intake_asked intake_take(struct producer *producer, const struct job_new *job,
+                              intake_verdict_fn *done, void *arg)
 {
     struct asking asking = {.producer = producer,
                             .tenant_name = job->tenant,
@@ -207,7 +180,9 @@ bool intake_take(struct producer *producer, const struct job_new *job, intake_ve
 
     asking.limit_count = limit_cache_apply(producer->limits, job->tenant, job->key_id,
                                            job->workflow, job->user, job->model, asking.limits);
-    return producer->admission && takes_something(&asking) && start(&asking);
+    if (!producer->admission || !intake_sets_need_taking(asking.limits, asking.limit_count))
+        return INTAKE_FREE;
+    return start(&asking) ? INTAKE_ASKED : INTAKE_NO_MEMORY;
 }
 
 bool intake_look(struct producer *producer, const struct caller *caller,
@@ -221,8 +196,8 @@ bool intake_look(struct producer *producer, const struct caller *caller,
 
     *known = (struct intake_meters){.is_known = false};
     asking.limit_count = limit_cache_apply(producer->limits, caller->tenant, caller->key_id, NULL,
-                                           NULL, "", asking.limits);
-    return producer->admission && has_meters(&asking) &&
+                                           NULL, NULL, asking.limits);
+    return producer->admission && intake_sets_have_meters(asking.limits, asking.limit_count) &&
            !meter_cache_get(producer->meters, caller->tenant, caller->key_id, clock_monotonic_us(),
                             known) &&
            start(&asking);

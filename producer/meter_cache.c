@@ -62,7 +62,7 @@ static bool forget(const void *key, size_t key_len, void *value, void *arg)
     return true;
 }
 
-/* Makes room for half of them at least, so that no newcomer's visit to all is for few. */
+/* Makes room for half of them at least: one walk over all serves many newcomers. */
 static void make_room(struct meter_cache *cache, int64_t now_us)
 {
     struct forgetting forgetting = {.entries = cache->entries, .now_us = now_us};
@@ -160,6 +160,7 @@ void meter_cache_take(struct meter_cache *cache, const char *tenant, const char 
 
     if (!entry || submits->limit <= 0)
         return;
+    /* As intake.lua moves the time of arrival. */
     submits->remaining = larger(submits->remaining - 1, 0);
     entry->submits_reset_us = larger(entry->submits_reset_us, now_us) + minute_us / submits->limit;
 }

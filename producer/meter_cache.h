@@ -14,19 +14,20 @@ struct meter_cache;
 
 enum {
     METER_CACHE_FRESH_MS = 250,     /* older meters are not known any more */
-    METER_CACHE_ENTRIES_MAX = 4096, /* keys; when full the old ones are forgotten, or all */
+    METER_CACHE_ENTRIES_MAX = 4096, /* keys, and tenants of tokens; when full the old go, or all */
 };
 
 /* NULL: out of memory. */
 struct meter_cache *meter_cache_new(void) MUST_CHECK;
 void meter_cache_free(struct meter_cache *cache); /* NULL is fine */
 
-/* False: nothing is known that is fresh.  What is left is as it was said, though some may have come
- * back since; resets are sooner by the time that has passed. */
+/* False: nothing is known that is fresh, *out is as it was.  What is left is as it was said, though
+ * some may have come back since; resets are sooner by the time that has passed. */
 bool meter_cache_get(const struct meter_cache *cache, const char *tenant, const char *key_id,
                      int64_t now_us, struct intake_meters *out) MUST_CHECK;
 
-/* Takes the place of what was known.  Out of memory: nothing is known. */
+/* A copy takes the place of what was known.  Out of memory, or under a name longer than any key's:
+ * nothing is known. */
 void meter_cache_put(struct meter_cache *cache, const char *tenant, const char *key_id,
                      int64_t now_us, const struct intake_meters *meters);
 
@@ -35,6 +36,7 @@ void meter_cache_put(struct meter_cache *cache, const char *tenant, const char *
 void meter_cache_take(struct meter_cache *cache, const char *tenant, const char *key_id,
                       int64_t now_us);
 
+/* For tests. */
 size_t meter_cache_count(const struct meter_cache *cache);
 
 #endif

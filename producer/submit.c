@@ -222,8 +222,15 @@ static void on_verdict(const struct intake_verdict *verdict, void *arg)
 /* Asks for what is limited per minute, then stores.  False: too much is out. */
 static bool take_and_store(struct submission *submission)
 {
-    return intake_take(submission->producer, submission->job, on_verdict, submission) ||
-           store(submission);
+    switch (intake_take(submission->producer, submission->job, on_verdict, submission)) {
+    case INTAKE_FREE:
+        return store(submission);
+    case INTAKE_ASKED:
+        return true;
+    case INTAKE_NO_MEMORY:
+        break;
+    }
+    return false;
 }
 
 static void on_budget(const struct budget_verdict *verdict, void *arg)

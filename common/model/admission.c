@@ -23,7 +23,7 @@ enum { SIDE_TENANT, SIDE_PROVIDER, SIDE_COUNT, LOCAL_LIMITS_MAX = LIMIT_SCOPE_CO
 static const struct metric shadow_refusals = {
     .name = "nightshift_shadow_refusals_total",
     .type = METRIC_COUNTER,
-    .help = "Calls that a limit in shadow would have refused.",
+    .help = "Calls, and submits, that a limit in shadow would have refused.",
     .labels = {"dimension"},
 };
 static const struct metric limit_waits = {
@@ -99,6 +99,11 @@ void admission_count_shadows(unsigned shadows)
         if (shadows & 1U << i)
             metric_add(&shadow_refusals,
                        METRIC_LABELS(admission_dimension_name((enum admission_dimension)i)), 1);
+}
+
+void admission_count_shadow_submit(void)
+{
+    metric_add(&shadow_refusals, METRIC_LABELS("submits"), 1);
 }
 
 static void ask_free(struct admission_ask *ask)

@@ -112,6 +112,8 @@ static void on_intake(const struct redis_reply *reply, void *arg)
     if (ask->admission) {
         if (!read_answer(ask, reply, &answer))
             ask_local(ask, &answer);
+        if (answer.is_shadow_refused)
+            admission_count_shadow_submit();
         ask->done(&answer, ask->arg);
     }
     intake_free(ask);
@@ -163,6 +165,10 @@ struct intake_ask *admission_intake(struct admission *admission,
     script_args_add_number(&ask->args, request->submits);
     add_intake_scopes(ask, request);
     TAILQ_INSERT_TAIL(&admission->intakes, ask, link);
+    if (!script_args_ok(&ask->args)) {
+        intake_free(ask);
+        return NULL;
+    }
     script_send(admission->redis, SCRIPT_INTAKE, false, &ask->args, on_intake, ask);
     return ask;
 }

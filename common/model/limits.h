@@ -95,7 +95,8 @@ struct applied_limit {
 
 /* The sets a job is under, in the order of enum limit_scope; sets without any limit are left out.
  * "*" in a map stands for each name that has no set of its own, and its counts are that name's
- * alone.  workflow and user may be NULL; so may both documents.  Returns how many. */
+ * alone.  workflow, user and model may be NULL: no set of theirs; so may both documents.  Returns
+ * how many. */
 int limits_apply(const struct limits *tenant, const struct limits *key, const char *key_id,
                  const char *workflow, const char *user, const char *model,
                  struct applied_limit out[LIMIT_SCOPE_COUNT]);

@@ -481,9 +481,10 @@ def test_submits_that_only_tokens_limit_take_nothing_of_redis(stack, admin, tena
     assert questions.count(1) == 0 and questions.count(0) <= 1 + passed / 0.25, (questions, passed)
 
 
-@pytest.mark.parametrize("fields", [{}, {"user": "a"}], ids=["of-the-tenant", "of-a-user-too"])
-def test_a_read_after_a_submit_tells_of_it_without_asking_redis(stack, admin, tenant, fields):
-    limit(stack, admin, tenant, {"submits_per_minute": 60, "users": {"*": {"submits_per_minute": 600}}})
+@pytest.mark.parametrize("names, fields", [("users", {}), ("users", {"user": "a"}), ("models", {})],
+                         ids=["of-the-tenant", "of-a-user-too", "of-a-model-too"])
+def test_a_read_after_a_submit_tells_of_it_without_asking_redis(stack, admin, tenant, names, fields):
+    limit(stack, admin, tenant, {"submits_per_minute": 60, names: {"*": {"submits_per_minute": 600}}})
     with intake_asked(stack.environment["REDIS_URL"], tenant.tenant) as questions:
         before, asked, _ = timed(lambda: tenant.client.get("/v1/jobs"))
         submit = tenant.client.post("/v1/jobs", json=later(**fields))
@@ -515,4 +516,5 @@ def test_without_redis_a_limiter_of_the_process_stands_in(own_stack):
     codes = [answer.status_code for answer in answers]
     assert codes[0] == 202 and set(codes) == {202, 429} and codes.count(202) <= 30
     assert all(answer.headers["x-ratelimit-limit-requests"] == "60" for answer in answers)
+    assert all(left(answer) == 0 for answer in answers if answer.status_code == 429)
     own_stack.restart("redis")

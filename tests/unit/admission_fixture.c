@@ -4,6 +4,8 @@
 
 #include <signal.h>
 
+#include "common/io/metrics.h"
+
 struct redis_fixture *world_server;
 const char generation[] = "1.1";
 
@@ -318,6 +320,7 @@ int world_start_server(void **state)
     (void)state;
 
     signal(SIGPIPE, SIG_IGN);
+    assert_true(metrics_setup(&err));
     world_server = redis_fixture_start(&err);
     if (!world_server)
         fprintf(stderr, "%s\n", err.message);

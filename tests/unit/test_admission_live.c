@@ -3,7 +3,6 @@
  * here (the rows of the table of failures each have a test of their own). */
 #include "tests/unit/admission_fixture.h"
 
-#include "common/io/metrics.h"
 #include "tests/unit/metric_fixture.h"
 
 #include <event2/buffer.h>
@@ -734,14 +733,6 @@ static void test_every_error_of_redis_is_away_and_never_go(void **state)
     world_free(world);
 }
 
-static int start(void **state)
-{
-    struct err err;
-
-    assert_true(metrics_setup(&err));
-    return world_start_server(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -774,5 +765,5 @@ int main(void)
         cmocka_unit_test(test_every_error_of_redis_is_away_and_never_go),
     };
 
-    return cmocka_run_group_tests(tests, start, world_stop_server);
+    return cmocka_run_group_tests(tests, world_start_server, world_stop_server);
 }

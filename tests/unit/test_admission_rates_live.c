@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rates, leases, providers' accounts and intake in a real Redis. */
 #include "tests/unit/admission_fixture.h"
+#include "tests/unit/metric_fixture.h"
 
 /* --- rates ------------------------------------------------------------------------------------ */
 
@@ -444,13 +445,50 @@ static void test_intake_takes_or_looks_and_tells_the_meters(void **state)
     assert_in_range(world->intake.retry_after_us, 1, US_PER_S);
     world_intake(world, &under, 7);
     assert_true(world->intake.is_never);
+    world_free(world);
+}
+
+static void test_a_refused_submit_is_told_what_is_left_untaken(void **state)
+{
+    struct world *world = world_new();
+    struct under under;
+    (void)state;
+
+    under_init(&under, 1);
+    under.workflow.submits_per_minute = 60; /* none is left of these */
+    world_intake(world, &under, 6);
+    under.tenant.submits_per_minute = 10; /* the one of these is not taken */
+    world_intake(world, &under, 1);
+    assert_true(world->intake.is_refused);
+    assert_int_equal(world->intake.scope, LIMIT_WORKFLOW);
+    assert_int_equal(world->intake.submits.limit, 60);
+    assert_int_equal(world->intake.submits.remaining, 0);
+    under.workflow.submits_per_minute = -1;
+    world_intake(world, &under, 0);
+    assert_int_equal(world->intake.submits.limit, 10);
+    assert_int_equal(world->intake.submits.remaining, 1);
+    world_free(world);
+}
+
+static void test_a_submit_over_a_shadow_limit_passes_and_is_counted(void **state)
+{
+    struct world *world = world_new();
+    const char *counted = "nightshift_shadow_refusals_total{dimension=\"submits\"}";
+    int64_t before = metric_value(counted);
+    struct under under;
+    (void)state;
+
+    under_init(&under, 1);
+    under.tenant.submits_per_minute = 60;
+    under.workflow.submits_per_minute = 600;
     under.tenant.is_shadow = true;
     for (int i = 0; i < 7; i++)
         world_intake(world, &under, 1);
     assert_false(world->intake.is_refused);
     assert_true(world->intake.is_shadow_refused);
     assert_int_equal(world->intake.submits.limit, 600); /* what was refused took nothing of it */
-    assert_in_range(world->intake.submits.remaining, 47, 54);
+    assert_in_range(world->intake.submits.remaining, 53, 60);
+    assert_true(metric_value(counted) > before);
     world_free(world);
 }
 
@@ -474,6 +512,8 @@ int main(void)
         cmocka_unit_test(test_what_the_tenant_gave_goes_back_when_the_provider_refuses),
         cmocka_unit_test(test_what_a_provider_says_of_itself_closes_it_to_all),
         cmocka_unit_test(test_intake_takes_or_looks_and_tells_the_meters),
+        cmocka_unit_test(test_a_refused_submit_is_told_what_is_left_untaken),
+        cmocka_unit_test(test_a_submit_over_a_shadow_limit_passes_and_is_counted),
     };
 
     return cmocka_run_group_tests(tests, world_start_server, world_stop_server);

@@ -35,7 +35,7 @@ local function meter(at, limit, remaining, reset)
     end
 end
 
-local writes = {}
+local writes, seen = {}, {}
 for at = 2, #ARGV, 4 do
     local index = (at - 2) / 4
     local is_shadow = ARGV[at + 1] == '1'
@@ -60,11 +60,10 @@ for at = 2, #ARGV, 4 do
         elseif submits > 0 and wait > 0 then
             refuse(is_shadow, 1, wait, index)
         elseif submits > 0 then
-            tat = tat + submits * each
-            writes[#writes + 1] = {ask[2 * index + 2], tat, at}
+            writes[#writes + 1] = {ask[2 * index + 2], tat + submits * each}
         end
         if not is_shadow then
-            meter(5, limit, max(floor((now + burst * each - tat) / each), 0), tat - now)
+            seen[#seen + 1] = {limit, each, burst, tat}
         end
     end
     if tokens >= 0 and not is_shadow then
@@ -79,6 +78,12 @@ for at = 2, #ARGV, 4 do
         local left = min(burst - (tat - now) / each, tokens + burst - sum)
         meter(8, tokens, tokens > 0 and max(floor(left), 0) or 0, tat - now)
     end
+end
+local taken = result[1] == 0 and submits or 0
+for i = 1, #seen do
+    local limit, each, burst, tat = unpack(seen[i])
+    tat = tat + taken * each
+    meter(5, limit, max(floor((now + burst * each - tat) / each), 0), tat - now)
 end
 if result[1] == 0 then
     for i = 1, #writes do
