@@ -37,11 +37,7 @@ static void test_redis_is_asked_only_where_it_has_something_to_count_or_tell(voi
         {{{LIMIT_WORKFLOW, "w", &of_submits}}, 1, true, false, true},
         {{{LIMIT_TENANT, "", &of_tokens}, {LIMIT_USER, "u", &of_tokens}}, 2, true, false, true},
         {{{LIMIT_MODEL, "m", &shadow_tokens}}, 1, true, true, false},
-        {{{LIMIT_TENANT, "", &of_tokens}, {LIMIT_MODEL, "m", &shadow_submits}},
-         2,
-         true,
-         true,
-         true},
+        {{{LIMIT_TENANT, "", &of_tokens}, {LIMIT_USER, "u", &shadow_submits}}, 2, true, true, true},
     };
 
     (void)state;
