@@ -49,4 +49,4 @@ def report(bench, without, limited):
     bench.line("worker CPU, limited / without", workers[1] / workers[0], aim="<= 1.2")
     bench.line("... in single rounds, least / most", min(ratios), max(ratios))
     redis = (cpu["redis"][1] - cpu["redis"][0]) * 2
-    bench.line("Redis at 2,000 admissions/s, each settled, % of a core", 100 * redis, aim="<= 15")
+    bench.line("Redis: % of a core at 2,000 a second", 100 * redis, aim="<= 15, admitted and settled")
