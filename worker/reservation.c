@@ -7,14 +7,13 @@
 
 struct reservation reservation_of(const struct target *target, const struct request_facts *facts)
 {
-    int64_t output = worst_case_output_tokens(target, facts->max_output);
-
     return (struct reservation){
         .input_tokens = worst_case_input_bound(target, facts),
-        .output_tokens = output,
+        .output_tokens = worst_case_output_bound(target, facts->max_output),
         .cost_nano = worst_case_nano(target, facts),
         .price = target_price(target, clock_db_us()),
-        .est_tokens = worst_case_input_tokens((size_t)facts->bytes) + output,
+        .est_tokens = worst_case_input_tokens((size_t)facts->bytes) +
+                      worst_case_output_tokens(target, facts->max_output),
     };
 }
 

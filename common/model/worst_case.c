@@ -34,6 +34,13 @@ int64_t worst_case_output_tokens(const struct target *target, int64_t asked)
     return target && target->context_tokens > 0 ? target->context_tokens : OUTPUT_GUESS;
 }
 
+int64_t worst_case_output_bound(const struct target *target, int64_t asked)
+{
+    bool is_known = asked > 0 || target->max_output_tokens > 0 || target->context_tokens > 0;
+
+    return is_known ? worst_case_output_tokens(target, asked) : CONTEXT_GUESS;
+}
+
 int64_t worst_case_input_bound(const struct target *target, const struct request_facts *facts)
 {
     int64_t tokens = facts->bytes + PER_REQUEST + facts->messages * PER_MESSAGE +
@@ -51,7 +58,7 @@ int64_t worst_case_nano(const struct target *target, const struct request_facts 
     if (dearest.cached_input_nano_per_mtok > dearest.input_nano_per_mtok)
         dearest.input_nano_per_mtok = dearest.cached_input_nano_per_mtok;
     return money_cost(&dearest, worst_case_input_bound(target, facts), 0,
-                      worst_case_output_tokens(target, facts->max_output));
+                      worst_case_output_bound(target, facts->max_output));
 }
 
 int64_t worst_case_least_nano(const struct route *route, const struct request_facts *facts)

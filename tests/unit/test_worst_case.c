@@ -13,6 +13,7 @@
 #include "common/model/request_fields.h"
 #include "common/model/settings.h"
 #include "common/model/worst_case.h"
+#include "worker/reservation.h"
 
 #define BIT(field) (1u << (field))
 #define HELLO "{\"role\":\"user\",\"content\":\"hello\"}"
@@ -184,6 +185,25 @@ static void test_output_without_a_limit_reserves_the_models_maximum(void **state
     assert_int_equal(worst_case_nano(&target, &facts), 5000);
     target.max_output_tokens = 0;
     assert_int_equal(worst_case_nano(&target, &facts), 100000);
+    target.context_tokens = 0; /* and none is known to write more */
+    assert_true(worst_case_nano(&target, &facts) >= 1000000);
+    facts.max_output = 17;
+    assert_int_equal(worst_case_nano(&target, &facts), 17);
+}
+
+static void test_output_of_no_known_size_is_guessed_for_tokens_per_minute(void **state)
+{
+    struct target target = target_of(0, 1);
+    struct request_facts facts = {.bytes = 300};
+    struct reservation reservation;
+
+    (void)state;
+    target.max_output_tokens = 0;
+    target.context_tokens = 0;
+    reservation = reservation_of(&target, &facts);
+    assert_int_equal(reservation.est_tokens, 100 + 4096);
+    assert_int_equal(reservation.cost_nano, reservation.output_tokens);
+    assert_int_equal(reservation_output(&reservation, 900000), 900000);
 }
 
 static void test_cached_input_that_is_dearer_counts(void **state)
@@ -348,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_input_is_bounded_by_bytes_and_overheads),
         cmocka_unit_test(test_attachments_reserve_the_models_context),
         cmocka_unit_test(test_output_without_a_limit_reserves_the_models_maximum),
+        cmocka_unit_test(test_output_of_no_known_size_is_guessed_for_tokens_per_minute),
         cmocka_unit_test(test_cached_input_that_is_dearer_counts),
         cmocka_unit_test(test_routes_have_a_dearest_and_a_cheapest_target),
         cmocka_unit_test(test_price_changing_fields_must_be_priced_at_every_target),
