@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/clock.h"
 #include "common/model/price_guard.h"
 #include "common/model/request_fields.h"
 #include "common/model/settings.h"
@@ -216,6 +217,45 @@ static void test_cached_input_that_is_dearer_counts(void **state)
     assert_true(worst_case_nano(&target, &facts) >= 2000);
 }
 
+/* Appends what output costs from so many minutes on. */
+static void change_price(struct target *target, int minutes, int64_t output)
+{
+    target->changes[target->change_count++] = (struct price_change){
+        .from_us = clock_db_us() + minutes * 60 * US_PER_S,
+        .price = {.output_nano_per_mtok = output * 1000000},
+    };
+}
+
+static void test_a_dearer_price_that_comes_within_the_hour_is_reserved(void **state)
+{
+    struct target target = target_of(0, 3);
+    struct request_facts facts = {.bytes = 300, .max_output = 10};
+
+    (void)state;
+    change_price(&target, 30, 5);
+    change_price(&target, 45, 1);
+    change_price(&target, 120, 90);
+    assert_int_equal(worst_case_nano(&target, &facts), 50);
+    assert_int_equal(reservation_of(&target, &facts).cost_nano, 50);
+    target.changes[0].price.output_nano_per_mtok = 2000000;
+    assert_int_equal(worst_case_nano(&target, &facts), 30); /* that of now is the dearest */
+}
+
+static void test_a_call_is_priced_by_what_is_in_force_when_it_is_sent(void **state)
+{
+    struct target target = target_of(0, 9);
+    struct request_facts facts = {.bytes = 300, .max_output = 10};
+    struct reservation reservation;
+
+    (void)state;
+    change_price(&target, -120, 8);
+    change_price(&target, -1, 3);
+    change_price(&target, 30, 5);
+    reservation = reservation_of(&target, &facts);
+    assert_int_equal(reservation.price.output_nano_per_mtok, 3000000);
+    assert_int_equal(reservation.cost_nano, 50); /* what is past is not reserved */
+}
+
 static void test_routes_have_a_dearest_and_a_cheapest_target(void **state)
 {
     struct route route = {.target_count = 2, .targets = {target_of(0, 1), target_of(0, 3)}};
@@ -370,6 +410,8 @@ int main(void)
         cmocka_unit_test(test_output_without_a_limit_reserves_the_models_maximum),
         cmocka_unit_test(test_output_of_no_known_size_is_guessed_for_tokens_per_minute),
         cmocka_unit_test(test_cached_input_that_is_dearer_counts),
+        cmocka_unit_test(test_a_dearer_price_that_comes_within_the_hour_is_reserved),
+        cmocka_unit_test(test_a_call_is_priced_by_what_is_in_force_when_it_is_sent),
         cmocka_unit_test(test_routes_have_a_dearest_and_a_cheapest_target),
         cmocka_unit_test(test_price_changing_fields_must_be_priced_at_every_target),
         cmocka_unit_test(test_price_changing_fields_are_told_by_their_place),
