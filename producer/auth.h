@@ -23,7 +23,8 @@ void auth_free(struct auth *auth); /* whoever waits is answered "unavailable" */
 void auth_set_tokens(struct auth *auth, struct tokens *tokens);
 
 /* ok: caller is known and has the scope.  Else err has code (missing_key, invalid_key,
- * missing_scope, tenant_disabled, unavailable) and message. */
+ * missing_scope, tenant_disabled, unavailable) and message; caller is NULL, but known all the same
+ * when only the scope is missing. */
 typedef void auth_done_fn(bool ok, const struct caller *caller, const struct err *err, void *arg);
 
 /* Judges the key in the two headers (NULL where absent), or the token in the first.  done is called

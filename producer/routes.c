@@ -243,39 +243,71 @@ static void take_query(struct request_context *context)
 
 /* --- the request ------------------------------------------------------------------------------ */
 
+static void refuse_route(struct request_context *context)
+{
+    char allow[ALLOW_SIZE];
+
+    (void)routes_find(http_method(context->http), http_path(context->http), context->params, allow);
+    if (!*allow) {
+        reply_error(context->http, "not_found", NULL, "There is nothing at this path");
+        return;
+    }
+    http_add_header(context->http, "allow", allow);
+    reply_error(context->http, "method_not_allowed", NULL, "The method must be one of %s", allow);
+}
+
+/* The caller and the meters are known as far as they will be. */
+static void go_on(struct request_context *context)
+{
+    if (!context->route)
+        refuse_route(context);
+    else if (context->refusal)
+        reply_err(context->http, context->refusal);
+    else
+        take_query(context);
+}
+
 static void on_meters(const struct intake_verdict *verdict, void *arg)
 {
     struct request_context *context = arg;
 
     context->meters = verdict->meters;
-    take_query(context);
+    go_on(context);
 }
 
+/* False: out of memory, and answered. */
+static bool keep_refusal(struct request_context *context, const struct err *err)
+{
+    context->refusal = malloc(sizeof(*context->refusal));
+    if (context->refusal)
+        *context->refusal = *err;
+    else
+        reply_err(context->http, err);
+    return context->refusal != NULL;
+}
+
+static bool is_for_admins(const struct request_context *context)
+{
+    return context->route && context->route->scope == SCOPE_ADMIN;
+}
+
+/* Whoever is known is told his limits, with a refusal too. */
 static void on_authenticated(bool ok, const struct caller *caller, const struct err *err, void *arg)
 {
     struct request_context *context = arg;
     struct err refusal = {{0}, {0}, {0}};
 
-    if (!ok) {
-        reply_err(context->http, err);
-        return;
+    if (caller)
+        context->caller = *caller;
+    if (ok && is_for_admins(context) && !admin_headers_check(context->http, &refusal)) {
+        ok = false;
+        err = &refusal;
     }
-    context->caller = *caller;
-    if (context->route->scope == SCOPE_ADMIN && !admin_headers_check(context->http, &refusal))
-        reply_err(context->http, &refusal);
-    else if (!*caller->tenant ||
-             !intake_look(context->producer, caller, &context->meters, on_meters, context))
-        take_query(context);
-}
-
-static void refuse_route(struct http_request *http, const char *allow)
-{
-    if (!*allow) {
-        reply_error(http, "not_found", NULL, "There is nothing at this path");
+    if (!ok && !keep_refusal(context, err))
         return;
-    }
-    http_add_header(http, "allow", allow);
-    reply_error(http, "method_not_allowed", NULL, "The method must be one of %s", allow);
+    if (!*context->caller.tenant ||
+        !intake_look(context->producer, caller, &context->meters, on_meters, context))
+        go_on(context);
 }
 
 void routes_handle(struct http_request *http, void *arg)
@@ -292,14 +324,12 @@ void routes_handle(struct http_request *http, void *arg)
     context->http = http;
     http_set_data(http, context);
     context->route = routes_find(http_method(http), http_path(http), context->params, allow);
-    if (!context->route)
-        refuse_route(http, allow);
-    else if (context->route->scope == SCOPE_NONE)
+    if (context->route && context->route->scope == SCOPE_NONE)
         take_body(context);
     else
-        auth_check(producer->auth, http_header(http, "authorization"),
-                   http_header(http, "x-api-key"), context->route->scope, on_authenticated,
-                   context);
+        auth_check(
+            producer->auth, http_header(http, "authorization"), http_header(http, "x-api-key"),
+            context->route ? context->route->scope : SCOPE_JOBS_READ, on_authenticated, context);
 }
 
 void routes_head(struct http_request *http, void *arg)
@@ -346,7 +376,9 @@ void routes_answered(const struct http_request *http, int status, int64_t durati
         snprintf(label, sizeof(label), "%d", status);
     metric_add(&requests_total, METRIC_LABELS(method_label(http_method(http)), path, label), 1);
     metric_observe_us(&request_seconds, METRIC_LABELS(path), duration_us);
-    if (context)
-        context->producer->body_bytes -= context->body_charge;
+    if (!context)
+        return;
+    context->producer->body_bytes -= context->body_charge;
+    free(context->refusal);
     free(context);
 }

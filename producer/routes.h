@@ -48,7 +48,8 @@ struct request_context {
     struct producer *producer;
     struct http_request *http;
     const struct route_entry *route;
-    struct caller caller;
+    struct caller caller; /* known also with a refusal for want of a scope */
+    struct err *refusal;  /* NULL: none */
     char params[ROUTE_PARAMS_MAX][JOB_LABEL_MAX + 1]; /* what stood for {…} in the path; "" where it
                                                          was too long to be anything */
     const char *body;                                 /* BODY_JSON, BODY_OPTIONAL: NUL-terminated */

@@ -432,8 +432,9 @@ def test_every_answer_to_a_limited_key_tells_its_limits(stack, admin, tenant):
                tenant.client.get("/v1/jobs/none"), tenant.client.post("/v1/jobs", json={}),
                tenant.client.post("/v1/jobs", content=b"{", headers={"content-type": "application/json"}),
                tenant.client.post("/v1/jobs", json=later()), tenant.client.get("/v1/jobs?nonsense=1"),
-               tenant.client.post(f"/v1/jobs/{job}/cancel")]
-    assert [answer.status_code for answer in answers] == [200, 200, 404, 400, 400, 202, 400, 200]
+               tenant.client.post(f"/v1/jobs/{job}/cancel"), tenant.client.get("/v1/nothing"),
+               tenant.client.put("/v1/jobs", json={}), tenant.client.get("/admin/v1/tenants")]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 400, 400, 202, 400, 200, 404, 405, 403]
     for answer in answers:
         assert answer.headers["x-ratelimit-limit-requests"] == "20"
         assert answer.headers["x-ratelimit-limit-tokens"] == "100000"
