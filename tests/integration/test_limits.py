@@ -13,6 +13,7 @@ import pytest
 from conftest import running, tenant_key
 from testenv.api import chat, soon
 from testenv.limits import first_that_waits, intake_asked
+from testenv.sql import job_uuid
 from testenv.stack import Stack
 from testenv.wait import wait_until
 
@@ -347,16 +348,23 @@ def test_zero_of_a_rate_or_of_concurrency_makes_jobs_wait(stack, admin, tenant):
 
 
 def test_a_disabled_tenant_is_refused_and_its_jobs_rest(stack, admin, tenant):
-    made = tenant.post_json("/v1/jobs", {"request": chat(model="single"), "run_at": soon(seconds=3)}, 202)
+    request = chat(model="single")
+    made = tenant.post_json("/v1/jobs", {"request": request, "run_at": soon(seconds=3)}, 202)
     admin.client.patch(f"/admin/v1/tenants/{tenant.tenant}", json={"disabled": True})
     for producer in (0, 1):
         client = stack.api(producer=producer, key=tenant.key)
         wait_until(lambda: client.client.post("/v1/jobs", json=later()).status_code == 403, KNOWN_S,
                    "the tenant to be refused")
         error_of(client.client.post("/v1/jobs", json=later()), 403, "tenant_disabled")
+    at_rest = "SELECT count(*) FROM queue WHERE job = %s AND ready_at < now()"
+    wait_until(lambda: stack.sql.value(at_rest, job_uuid(made["id"])), 10, "the job to be due")
+    for _ in range(3):  # others run meanwhile
+        assert stack.api().run(chat(model="single"))["state"] == "succeeded"
+    assert stack.sql.value(at_rest, job_uuid(made["id"])) == 1 and stack.simulator.calls(request) == []
     admin.client.patch(f"/admin/v1/tenants/{tenant.tenant}", json={"disabled": False})
     wait_until(lambda: tenant.client.get("/v1/jobs").status_code == 200, KNOWN_S)
     assert tenant.ended(made["id"], 30)["state"] == "succeeded"
+    assert len(stack.simulator.calls(request)) == 1
 
 
 def test_limits_are_the_admins_alone(stack, admin):

@@ -222,6 +222,8 @@ static void test_what_may_not_run_is_not_claimed(void **state)
         {"UPDATE queue SET deadline = now()", "UPDATE queue SET deadline = now() + interval '1 d'"},
         {"INSERT INTO pauses VALUES ('priority', 'normal')", "DELETE FROM pauses"},
         {"INSERT INTO pauses VALUES ('tenant', 'acme')", "DELETE FROM pauses"},
+        {"UPDATE tenants SET is_disabled = true WHERE id = 'acme'",
+         "UPDATE tenants SET is_disabled = false"},
         {"UPDATE workers SET id = gen_random_uuid()", NULL}, /* we are not registered any more */
     };
 

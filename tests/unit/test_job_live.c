@@ -38,7 +38,7 @@ struct seen {
     bool is_told;
     bool is_found;
     struct job_view view;
-    char reason[32], partial[64], calls[512], error_type[32], request[64];
+    char reason[32], detail[64], partial[64], calls[512], error_type[32], request[64];
 };
 
 static void keep(char *out, size_t size, const char *text)
@@ -57,6 +57,7 @@ static void on_read(const struct job_read_reply *reply, void *arg)
         return;
     seen->view = *reply->view;
     keep(seen->reason, sizeof(seen->reason), reply->view->wait_reason);
+    keep(seen->detail, sizeof(seen->detail), reply->view->wait_detail);
     keep(seen->partial, sizeof(seen->partial), reply->view->partial_text);
     keep(seen->calls, sizeof(seen->calls), reply->view->calls);
     keep(seen->error_type, sizeof(seen->error_type), reply->view->error_type);
@@ -123,6 +124,12 @@ static void test_waiting_job_names_its_blocker(void **state)
     assert_string_equal(see(job, "acme").reason, "paused");
     sql_run("UPDATE pauses SET kind = 'priority', name = 'normal'");
     assert_string_equal(see(job, "acme").reason, "paused");
+    sql_run("DELETE FROM pauses; UPDATE tenants SET is_disabled = true WHERE id = 'acme'");
+    assert_string_equal(see(job, "acme").reason, "paused");
+    assert_string_equal(see(job, "acme").detail, "the tenant is disabled");
+    assert_int_equal(see(job, "acme").view.wait_until_us, 0);
+    sql_run("UPDATE tenants SET is_disabled = false");
+    assert_string_equal(see(job, "acme").reason, "no_worker");
     sql_run("UPDATE queue SET ready_at = now() + interval '1 min', wait_reason = 'rate_limit'");
     assert_string_equal(see(job, "acme").reason, "rate_limit");
     assert_true(see(job, "acme").view.wait_until_us > clock_now_us());
