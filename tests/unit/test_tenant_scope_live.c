@@ -213,6 +213,50 @@ static void test_keys_secrets_and_audit_are_out_of_reach(void **state)
         assert_string_equal(ask("acme", all[i], NULL, 0).sqlstate, "42501");
 }
 
+/* What the role may do anything with: tables, parts of them, views; by a grant to all, too. */
+#define REACHED                                                                                 \
+    "reached AS ("                                                                              \
+    "    SELECT c.oid, c.relname AS name,"                                                      \
+    "           c.relrowsecurity AND c.relforcerowsecurity"                                     \
+    "           AND (SELECT string_agg(p.polname, ' ') = 'own' FROM pg_policy p"                \
+    "                WHERE p.polrelid = c.oid"                                                  \
+    "                  AND (0 = ANY (p.polroles)"                                               \
+    "                       OR '" TENANT_ROLE "'::regrole = ANY (p.polroles)))"                 \
+    "               IS TRUE AS is_guarded"                                                      \
+    "    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"                         \
+    "    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')"                                          \
+    "      AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema'"              \
+    "      AND (has_any_column_privilege('" TENANT_ROLE "', c.oid,"                             \
+    "                                    'SELECT, INSERT, UPDATE, REFERENCES')"                 \
+    "           OR has_table_privilege('" TENANT_ROLE "', c.oid, 'DELETE, TRUNCATE, TRIGGER'))" \
+    ")"
+
+static void test_no_table_is_within_reach_without_row_level_security(void **state)
+{
+    (void)state;
+    /* Of workers it may read whether there are any, which is the same for all tenants. */
+    sql_assert_text("workers",
+                    "WITH " REACHED " SELECT string_agg(name, ' ' ORDER BY name) FROM reached"
+                    " WHERE NOT is_guarded");
+    sql_assert_text("beat_at is_draining",
+                    "SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute"
+                    " WHERE attrelid = 'workers'::regclass AND attnum > 0 AND NOT attisdropped"
+                    "   AND has_column_privilege('" TENANT_ROLE "', attrelid, attnum,"
+                    "                            'SELECT, INSERT, UPDATE, REFERENCES')");
+    assert_true(sql_number("WITH " REACHED " SELECT count(*) FROM reached WHERE is_guarded") >= 21);
+}
+
+static void test_the_role_itself_is_bound_by_policies(void **state)
+{
+    (void)state;
+    assert_int_equal(sql_number("SELECT count(*) FROM pg_roles WHERE rolname = '" TENANT_ROLE "'"
+                                " AND NOT rolsuper AND NOT rolbypassrls"),
+                     1);
+    assert_int_equal(sql_number("SELECT count(*) FROM pg_auth_members"
+                                " WHERE member = '" TENANT_ROLE "'::regrole"),
+                     0);
+}
+
 static int start(void **state)
 {
     struct pg_options options = {.duty = "scoped", .role = TENANT_ROLE};
@@ -239,6 +283,8 @@ int main(void)
         cmocka_unit_test_setup(test_writes_reach_own_rows_only, set_up),
         cmocka_unit_test_setup(test_rows_of_others_cannot_be_made, set_up),
         cmocka_unit_test_setup(test_keys_secrets_and_audit_are_out_of_reach, set_up),
+        cmocka_unit_test(test_no_table_is_within_reach_without_row_level_security),
+        cmocka_unit_test(test_the_role_itself_is_bound_by_policies),
     };
 
     return cmocka_run_group_tests(tests, start, stop);
