@@ -24,6 +24,19 @@ void intake_count_refusal(const char *code)
     metric_add(&refused_total, METRIC_LABELS(code), 1);
 }
 
+void intake_count_shadows(unsigned shadows)
+{
+    static const char *const dimensions[] = {
+        [LIMIT_SHADOW_BODY] = "body",
+        [LIMIT_SHADOW_JOB_COST] = "job_cost",
+        [LIMIT_SHADOW_NEVER_FITS] = "never_fits",
+    };
+
+    for (int i = 0; i < LIMIT_SHADOW_COUNT; i++)
+        if (shadows & 1U << i)
+            admission_count_shadow(dimensions[i]);
+}
+
 static int apply(const struct producer *producer, const struct job_new *job,
                  struct applied_limit out[LIMIT_SCOPE_COUNT])
 {
@@ -39,7 +52,7 @@ static bool has_ceiling(const struct job_new *job, const struct applied_limit *a
 }
 
 bool intake_judge(const struct producer *producer, struct job_new *job, size_t body_bytes,
-                  struct err *err)
+                  unsigned *shadows, struct err *err)
 {
     const struct route *route = settings_route(producer->settings, job->model);
     struct limit_facts limits = {
@@ -48,12 +61,14 @@ bool intake_judge(const struct producer *producer, struct job_new *job, size_t b
     int count = apply(producer, job, applied);
     struct request_facts facts;
 
+    *shadows = 0;
     if (count == 0 && job->worst_case_nano >= 0 && job->max_cost_nano < 0)
         return true;
     request_facts_read(job->request, job->request_len, &facts);
     job->worst_case_nano = route ? worst_case_most_nano(route, &facts) : -1;
     if (route)
         limits.least_nano = worst_case_least_nano(route, &facts);
+    *shadows = limit_judge_shadows(applied, count, &limits);
     if (!limit_judge_job(applied, count, &limits, err))
         return false;
     return !route || !has_ceiling(job, applied, count) || price_guard_route(route, &facts, err);

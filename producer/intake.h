@@ -26,12 +26,16 @@ struct intake_meters {
 
 /* Sets the job's worst case where it is not known (a replay), and judges what no waiting helps:
  * size, tokens, money, price-changing fields under a budget.  False: err has the code.  body_bytes
- * 0: there is no body. */
+ * 0: there is no body.  *shadows: what sets in shadow would have refused it for
+ * (limit_judge_shadows). */
 bool intake_judge(const struct producer *producer, struct job_new *job, size_t body_bytes,
-                  struct err *err) MUST_CHECK;
+                  unsigned *shadows, struct err *err) MUST_CHECK;
 
 /* For nightshift_intake_refusals_total. */
 void intake_count_refusal(const char *code);
+
+/* For nightshift_shadow_refusals_total, once the job is accepted. */
+void intake_count_shadows(unsigned shadows);
 
 /* max_queued by scope for submit_store; false: none. */
 bool intake_queues(const struct producer *producer, const struct job_new *job,

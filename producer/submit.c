@@ -36,6 +36,7 @@ struct submission {
     struct producer *producer;
     struct job_new *job;
     bool has_deadline; /* asked for, not the default */
+    unsigned shadows;  /* of intake_judge */
     submit_done_fn *done;
     void *arg;
     struct submit_outcome outcome;
@@ -53,6 +54,7 @@ static void accept_job(struct submission *submission)
 {
     submission->outcome.is_accepted = true;
     metric_add(&submitted_total, METRIC_LABELS(priority_name(submission->job->priority)), 1);
+    intake_count_shadows(submission->shadows);
     finish(submission);
 }
 
@@ -292,7 +294,7 @@ bool submit_job(struct producer *producer, struct job_new *job, size_t body_byte
                                       .done = done,
                                       .arg = arg};
     if (!job_submit_judge_times(job, now_us, &submission->outcome.err) ||
-        !intake_judge(producer, job, body_bytes, &submission->outcome.err)) {
+        !intake_judge(producer, job, body_bytes, &submission->shadows, &submission->outcome.err)) {
         refuse_now(submission);
         return true;
     }

@@ -101,9 +101,9 @@ void admission_count_shadows(unsigned shadows)
                        METRIC_LABELS(admission_dimension_name((enum admission_dimension)i)), 1);
 }
 
-void admission_count_shadow_submit(void)
+void admission_count_shadow(const char *dimension)
 {
-    metric_add(&shadow_refusals, METRIC_LABELS("submits"), 1);
+    metric_add(&shadow_refusals, METRIC_LABELS(dimension), 1);
 }
 
 static void ask_free(struct admission_ask *ask)

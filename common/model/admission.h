@@ -229,4 +229,7 @@ struct intake_ask *admission_intake(struct admission *admission,
                                     const struct intake_request *request, intake_done_fn *done,
                                     void *arg) MUST_CHECK;
 
+/* A submit that a limit in shadow would have refused, for nightshift_shadow_refusals_total. */
+void admission_count_shadow(const char *dimension);
+
 #endif

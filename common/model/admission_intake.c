@@ -113,7 +113,7 @@ static void on_intake(const struct redis_reply *reply, void *arg)
         if (!read_answer(ask, reply, &answer))
             ask_local(ask, &answer);
         if (answer.is_shadow_refused)
-            admission_count_shadow_submit();
+            admission_count_shadow("submits");
         ask->done(&answer, ask->arg);
     }
     intake_free(ask);

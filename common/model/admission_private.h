@@ -47,7 +47,6 @@ void admission_undo(struct admission *admission, char kind, const char *owner, c
 bool admission_is_undoing(const struct admission *admission, const char *name);
 
 void admission_count_shadows(unsigned shadows);
-void admission_count_shadow_submit(void);
 
 /* admission_intake.c: all are told that Redis is away, from inside. */
 void admission_intakes_release(struct admission *admission);

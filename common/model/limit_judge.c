@@ -47,6 +47,17 @@ static bool fits_money(int64_t ceiling, int64_t least)
     return ceiling < 0 || (ceiling > 0 && least <= ceiling);
 }
 
+static bool fits_body(const struct limit_set *set, const struct limit_facts *facts)
+{
+    return set->max_body_bytes < 0 || facts->body_bytes <= (size_t)set->max_body_bytes;
+}
+
+static bool fits_tokens(const struct limit_set *set, const struct limit_facts *facts)
+{
+    return set->tokens_per_minute < 0 ||
+           (set->tokens_per_minute > 0 && facts->tokens <= set->tokens_per_minute);
+}
+
 static bool judge_set(const struct applied_limit *limit, const struct limit_facts *facts,
                       struct err *err)
 {
@@ -57,10 +68,9 @@ static bool judge_set(const struct applied_limit *limit, const struct limit_fact
     };
     const struct limit_set *set = limit->set;
 
-    if (set->max_body_bytes >= 0 && facts->body_bytes > (size_t)set->max_body_bytes)
+    if (!fits_body(set, facts))
         return refuse_body(limit, facts->body_bytes, err);
-    if (set->tokens_per_minute >= 0 &&
-        (set->tokens_per_minute == 0 || facts->tokens > set->tokens_per_minute))
+    if (!fits_tokens(set, facts))
         return refuse_tokens(limit, facts->tokens, err);
     if (!fits_money(set->max_job_cost_nano, facts->least_nano))
         return refuse_money(limit, "max_job_cost_usd", set->max_job_cost_nano, facts->least_nano,
@@ -78,6 +88,33 @@ bool limit_judge_job(const struct applied_limit *applied, int count,
         if (!applied[i].set->is_shadow && !judge_set(&applied[i], facts, err))
             return false;
     return true;
+}
+
+static unsigned judge_shadow(const struct limit_set *set, const struct limit_facts *facts)
+{
+    bool fits = fits_tokens(set, facts);
+    unsigned shadows = 0;
+
+    for (int i = 0; i < BUDGET_WINDOW_COUNT; i++)
+        fits = fits && fits_money(set->budget_nano[i], facts->least_nano);
+    if (!fits)
+        shadows |= 1U << LIMIT_SHADOW_NEVER_FITS;
+    if (!fits_body(set, facts))
+        shadows |= 1U << LIMIT_SHADOW_BODY;
+    if (!fits_money(set->max_job_cost_nano, facts->least_nano))
+        shadows |= 1U << LIMIT_SHADOW_JOB_COST;
+    return shadows;
+}
+
+unsigned limit_judge_shadows(const struct applied_limit *applied, int count,
+                             const struct limit_facts *facts)
+{
+    unsigned shadows = 0;
+
+    for (int i = 0; i < count; i++)
+        if (applied[i].set->is_shadow)
+            shadows |= judge_shadow(applied[i].set, facts);
+    return shadows;
 }
 
 int64_t limit_judge_ceiling(const struct applied_limit *applied, int count, int64_t max_cost_nano)

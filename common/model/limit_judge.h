@@ -21,6 +21,19 @@ struct limit_facts {
 bool limit_judge_job(const struct applied_limit *applied, int count,
                      const struct limit_facts *facts, struct err *err) MUST_CHECK;
 
+/* What a set in shadow would have refused a submit for. */
+enum limit_shadow {
+    LIMIT_SHADOW_BODY,       /* max_body_bytes */
+    LIMIT_SHADOW_JOB_COST,   /* max_job_cost_usd */
+    LIMIT_SHADOW_NEVER_FITS, /* tokens_per_minute, budget_usd */
+    LIMIT_SHADOW_COUNT,
+};
+
+/* A bit, 1 << enum limit_shadow, for each that limit_judge_job would have refused the job for, were
+ * the sets in shadow enforced.  0: none would have. */
+unsigned limit_judge_shadows(const struct applied_limit *applied, int count,
+                             const struct limit_facts *facts);
+
 /* The most that a job may cost in all: max_cost_nano (-1: not asked for), or what the sets give it
  * (max_job_cost_usd; shadow sets do not) if that is less.  -1: there is no ceiling. */
 int64_t limit_judge_ceiling(const struct applied_limit *applied, int count, int64_t max_cost_nano);

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits: their documents, and what intake refuses because of them."""
 
+import collections
 import itertools
 import json
+import re
 import threading
 import time
 import uuid
 from datetime import datetime, timezone
 
+import httpx
 import pytest
 
 from conftest import running, tenant_key
@@ -270,10 +273,49 @@ def test_scopes_count_their_own(stack, admin, tenant):
     assert "user:a" in error["message"]
 
 
+def shadow_refusals(stack):
+    """By dimension, the sum over all daemons."""
+    counted = collections.Counter()
+    for url in stack.environment["METRICS_URLS"].split(","):
+        text = httpx.get(url, trust_env=False, timeout=10).text
+        for dimension, value in re.findall(r'^nightshift_shadow_refusals_total{dimension="(\w+)"} (\d+)$', text, re.M):
+            counted[dimension] += int(value)
+    return counted
+
+
 def test_a_shadow_limit_refuses_nothing(stack, admin, tenant):
+    """And what it would have refused is counted: of jobs that were accepted, once."""
     limit(stack, admin, tenant, {"max_queued": 0, "max_body_bytes": 1, "tokens_per_minute": 0,
-                                 "budget_usd": {"day": "0"}, "submits_per_minute": 0, "shadow": True})
+                                 "max_job_cost_usd": "0", "budget_usd": {"day": "0"}, "submits_per_minute": 0,
+                                 "shadow": True})
+    before = shadow_refusals(stack)
     tenant.post_json("/v1/jobs", later(), 202)
+    body, named = later(), {"idempotency-key": str(uuid.uuid4())}
+    for _ in range(2):
+        assert tenant.client.post("/v1/jobs", json=body, headers=named).status_code == 202
+    ids = [answer["id"] for answer in tenant.bulk([later()] * 3)[0]]
+    assert len(set(ids)) == 3
+    judged = {"body": 5, "job_cost": 5, "never_fits": 5}
+
+    def is_counted():
+        more = shadow_refusals(stack) - before
+        return more["submits"] >= 5 and all(more[name] >= count for name, count in judged.items())
+    wait_until(is_counted, 10, "what was not refused to be counted")
+    more = shadow_refusals(stack) - before
+    assert {name: more[name] for name in judged} == judged, more
+
+
+def test_what_a_shadow_limit_lets_pass_is_not_counted(stack, admin, tenant):
+    limit(stack, admin, tenant, {"max_body_bytes": 100_000, "tokens_per_minute": 100_000, "max_job_cost_usd": "5",
+                                 "budget_usd": {"day": "5"}, "shadow": True})
+    before = shadow_refusals(stack)
+    tenant.post_json("/v1/jobs", later(), 202)
+    put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"max_job_cost_usd": "0", "users": {"s": {
+        "max_body_bytes": 1, "shadow": True}}})
+    wait_until(lambda: tenant.client.post("/v1/jobs", json=later(user="s")).status_code == 400, KNOWN_S,
+               "the limit to be known")
+    error_of(tenant.client.post("/v1/jobs", json=later(user="s")), 400, "never_fits")
+    assert shadow_refusals(stack) == before, "it was refused for something else"
 
 
 @pytest.mark.parametrize("limits, status, code, words", [

@@ -64,6 +64,81 @@ static void test_what_never_fits_is_refused_and_named(void **state)
     }
 }
 
+static void test_a_set_in_shadow_says_what_it_would_have_refused(void **state)
+{
+    enum {
+        BODY = 1 << LIMIT_SHADOW_BODY,
+        JOB_COST = 1 << LIMIT_SHADOW_JOB_COST,
+        NEVER_FITS = 1 << LIMIT_SHADOW_NEVER_FITS,
+    };
+    static const struct {
+        const char *limits; /* of a tenant, in shadow */
+        int64_t least_nano;
+        unsigned shadows;
+    } cases[] = {
+        {"{\"shadow\":true}", 2 * USD, 0},
+        {"{\"max_body_bytes\":500,\"shadow\":true}", 2 * USD, 0},
+        {"{\"max_body_bytes\":499,\"shadow\":true}", 2 * USD, BODY},
+        {"{\"tokens_per_minute\":100,\"shadow\":true}", 2 * USD, 0},
+        {"{\"tokens_per_minute\":99,\"shadow\":true}", 2 * USD, NEVER_FITS},
+        {"{\"tokens_per_minute\":0,\"shadow\":true}", 2 * USD, NEVER_FITS},
+        {"{\"max_job_cost_usd\":\"2\",\"shadow\":true}", 2 * USD, 0},
+        {"{\"max_job_cost_usd\":\"1.999999999\",\"shadow\":true}", 2 * USD, JOB_COST},
+        {"{\"max_job_cost_usd\":\"1\",\"shadow\":true}", -1, 0},
+        {"{\"max_job_cost_usd\":\"0\",\"shadow\":true}", -1, JOB_COST},
+        {"{\"budget_usd\":{\"day\":\"2\",\"month\":\"2\",\"total\":\"2\"},\"shadow\":true}",
+         2 * USD, 0},
+        {"{\"budget_usd\":{\"day\":\"1\"},\"shadow\":true}", 2 * USD, NEVER_FITS},
+        {"{\"budget_usd\":{\"month\":\"1\"},\"shadow\":true}", 2 * USD, NEVER_FITS},
+        {"{\"budget_usd\":{\"total\":\"0\"},\"shadow\":true}", -1, NEVER_FITS},
+        {"{\"tokens_per_minute\":1,\"budget_usd\":{\"day\":\"1\"},\"shadow\":true}", 2 * USD,
+         NEVER_FITS},
+        {"{\"max_body_bytes\":1,\"max_job_cost_usd\":\"1\",\"tokens_per_minute\":1,\"shadow\":"
+         "true}",
+         2 * USD, BODY | JOB_COST | NEVER_FITS},
+        {"{\"requests_per_minute\":0,\"max_concurrency\":0,\"submits_per_minute\":0,\"max_queued\":"
+         "0,"
+         "\"shadow\":true}",
+         2 * USD, 0},
+        {"{\"users\":{\"*\":{\"max_body_bytes\":1,\"shadow\":true}},"
+         "\"models\":{\"m\":{\"tokens_per_minute\":1,\"shadow\":true}}}",
+         2 * USD, BODY | NEVER_FITS},
+        {"{\"max_body_bytes\":500,\"users\":{\"u\":{\"max_body_bytes\":1,\"shadow\":true}}}",
+         2 * USD, BODY},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct limit_facts facts = {
+            .body_bytes = 500, .tokens = 100, .least_nano = cases[i].least_nano};
+        struct applied_limit applied[LIMIT_SCOPE_COUNT];
+        struct err err = {0};
+        struct limits *limits =
+            limits_parse_text(cases[i].limits, strlen(cases[i].limits), LIMITS_OF_TENANT, &err);
+        int count = limits_apply(limits, NULL, "k", "w", "u", "m", applied);
+        unsigned shadows = limit_judge_shadows(applied, count, &facts);
+
+        assert_non_null(limits);
+        if (shadows != cases[i].shadows || !limit_judge_job(applied, count, &facts, &err))
+            fail_msg("%s: %u %s", cases[i].limits, shadows, err.message);
+        limits_unref(limits);
+    }
+}
+
+static void test_a_set_that_is_enforced_has_no_shadow(void **state)
+{
+    static const struct limit_facts facts = {
+        .body_bytes = 500, .tokens = 100, .least_nano = 2 * USD};
+    struct limit_set set = {.max_body_bytes = 1, .tokens_per_minute = 0, .max_job_cost_nano = 1};
+    struct applied_limit applied = {.scope = LIMIT_TENANT, .name = "", .set = &set};
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(limit_judge_shadows(&applied, 1, &facts), 0);
+    assert_false(limit_judge_job(&applied, 1, &facts, &err));
+    assert_int_equal(limit_judge_shadows(NULL, 0, &facts), 0);
+}
+
 static void test_ceiling_is_the_least_of_all(void **state)
 {
     struct limit_set none = {.max_job_cost_nano = -1};
@@ -104,6 +179,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_never_fits_is_refused_and_named),
+        cmocka_unit_test(test_a_set_in_shadow_says_what_it_would_have_refused),
+        cmocka_unit_test(test_a_set_that_is_enforced_has_no_shadow),
         cmocka_unit_test(test_ceiling_is_the_least_of_all),
         cmocka_unit_test(test_queues_of_the_sets),
     };
