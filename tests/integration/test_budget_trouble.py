@@ -189,6 +189,52 @@ def test_ceiling_holds_through_flushes(stack):
     assert spend_through(stack, lambda: flush(stack)).unknown_calls() == 0
 
 
+@pytest.fixture
+def crowded_stack():
+    """A thousand tenants under budgets, with 10^5 rows of the ledger in their windows."""
+    for stack in running(Stack(workers=2)):
+        for statement in CROWD:
+            stack.sql.rows(statement)
+        yield stack
+
+
+CROWD = (
+    "INSERT INTO tenants (id, name, webhook_secret) SELECT 'c' || n, 'c', '' FROM generate_series(1, 1000) AS n",
+    "INSERT INTO limits (owner_kind, owner, document) SELECT 'tenant', 'c' || n, '{\"budget_usd\":"
+    " {\"day\": \"5.000000000\", \"month\": \"50.000000000\"}}' FROM generate_series(1, 1000) AS n",
+    "INSERT INTO budget_books (tenant) SELECT 'c' || n FROM generate_series(1, 1000) AS n",
+    "INSERT INTO calls (job, call, run, tenant, key_id, workflow, end_user, route, provider, model,"
+    " input_nano_per_mtok, cached_nano_per_mtok, output_nano_per_mtok, reserved_nano, state, cost_nano, budget_day,"
+    " started_at)"
+    " SELECT id_make(), 1, 1, 'c' || t, 'k', 'w' || r % 5, 'u' || r % 20, 'fast', 'p', 'm', 1, 1, 1, 1000 + r,"
+    " 'settled', 1000 + r, (now() AT TIME ZONE 'UTC')::date, now()"
+    " FROM generate_series(1, 1000) AS t, generate_series(1, 100) AS r",
+)
+
+
+@pytest.mark.slow
+def test_paid_calls_resume_within_5_s_of_a_flush_among_a_thousand_tenants(crowded_stack):
+    """From the flush to the first call under the new generation, the noticing included."""
+    spender = Spender(crowded_stack)
+    price = spender.price()
+    spender.limit(price * 10_000, max_concurrency=20)
+    spender.submit(1500)
+    spender.await_or_tell(lambda: spender.asked() >= 100 * price, 60, "some spending")
+    before = spender.generation()
+    at = crowded_stack.sql.value("SELECT clock_timestamp()")
+    flush(crowded_stack)
+
+    def resumed():
+        return crowded_stack.sql.value("SELECT extract(epoch FROM min(started_at) - %s)::float8 FROM calls"
+                                       " WHERE tenant = %s AND started_at > %s AND budget_generation <> %s",
+                                       at, spender.name, at, before)
+    seconds = wait_until(resumed, 30, "a call under a new generation")
+    print(f"paid calls again {seconds:.2f} s after the flush")
+    assert seconds < 5
+    spender.await_or_tell(spender.is_at_rest, 120, "the end of the backlog")
+    spender.await_agreement()
+
+
 def test_ceiling_holds_through_a_killed_redis(stack):
     def trouble():
         before = metric(stack, "nightshift_budget_away_total")
