@@ -133,8 +133,12 @@ static void on_cancel(struct id job, void *arg)
 
 static void on_message(const char *channel, const char *data, size_t len, void *arg)
 {
-    (void)channel;
-    worker_hear(arg, data, len);
+    struct worker *worker = arg;
+
+    if (strcmp(channel, CHANNEL_CLOSED) == 0)
+        provider_gates_hear(worker->gates, data, len);
+    else
+        worker_hear(worker, data, len);
 }
 
 /* --- start ------------------------------------------------------------------------------------ */
@@ -200,7 +204,10 @@ static bool start_gates(struct worker *worker, const struct daemon_settings *com
         return false;
     worker->gates =
         provider_gates_new(worker->base, worker->intake_pg, admit_admission(worker->admit));
-    return worker->gates || err_set(err, "watch the providers' gates: out of memory");
+    if (!worker->gates)
+        return err_set(err, "watch the providers' gates: out of memory");
+    redis_subscribe(worker->subscriber, CHANNEL_CLOSED, NULL, NULL);
+    return true;
 }
 
 static bool start_intake(struct worker *worker, const struct daemon_settings *common,

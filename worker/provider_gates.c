@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/map.h"
+#include "common/base/str.h"
 #include "common/model/admission.h"
 #include "common/model/pause_store.h"
 
@@ -35,14 +36,14 @@ static struct gate *find(const struct provider_gates *gates, const char *name)
     return map_get(gates->by_name, name, strlen(name));
 }
 
-static struct gate *find_or_make(struct provider_gates *gates, const char *name)
+static struct gate *find_or_make(struct provider_gates *gates, const char *name, size_t len)
 {
-    struct gate *gate = find(gates, name);
+    struct gate *gate = map_get(gates->by_name, name, len);
 
     if (gate)
         return gate;
     gate = calloc(1, sizeof(*gate));
-    if (gate && map_put(gates->by_name, name, strlen(name), gate))
+    if (gate && map_put(gates->by_name, name, len, gate))
         return gate;
     free(gate);
     return NULL;
@@ -72,7 +73,7 @@ static void on_pauses(const struct admin_reply *reply, void *arg)
         struct gate *gate;
 
         pause_read(reply, row, &pause);
-        gate = find_or_make(gates, pause.name);
+        gate = find_or_make(gates, pause.name, strlen(pause.name));
         if (gate)
             gate->is_paused = true;
     }
@@ -134,7 +135,7 @@ void provider_gates_learn(struct provider_gates *gates, const struct provider *p
     if (seen->requests.limit < 0 && seen->requests.remaining < 0 && seen->tokens.limit < 0 &&
         seen->tokens.remaining < 0)
         return;
-    gate = find_or_make(gates, provider->name);
+    gate = find_or_make(gates, provider->name, strlen(provider->name));
     if (!gate)
         return;
     if (seen->closed_ms > 0)
@@ -144,6 +145,21 @@ void provider_gates_learn(struct provider_gates *gates, const struct provider *p
         return;
     gate->told_us = now;
     tell_fleet(gates, provider, seen);
+}
+
+void provider_gates_hear(struct provider_gates *gates, const char *data, size_t len)
+{
+    const char *space = memchr(data, ' ', len);
+    int64_t closed_us, open_us;
+    struct gate *gate;
+
+    if (!space || !str_to_i64(data, (size_t)(space - data), &closed_us) || closed_us <= 0 ||
+        closed_us > RATE_RESET_MAX_MS * US_PER_MS)
+        return;
+    open_us = clock_monotonic_us() + closed_us;
+    gate = find_or_make(gates, space + 1, len - (size_t)(space + 1 - data));
+    if (gate && gate->open_us < open_us)
+        gate->open_us = open_us;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -57,7 +57,7 @@ struct worker {
     struct end_store *ends;
 
     struct redis *redis;
-    struct redis_subscriber *subscriber; /* hears "cancel" and "watch" on the worker's channel */
+    struct redis_subscriber *subscriber; /* hears "cancel" and "watch", and of closed accounts */
     struct http_client *http;
     struct admit *admit;          /* NULL: no limit is known (tests) */
     struct provider_gates *gates; /* NULL: all providers may be called */

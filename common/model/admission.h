@@ -176,7 +176,8 @@ void admission_settle(struct admission *admission, const struct admission_settle
 /* --- the provider's own word ------------------------------------------------------------------ */
 
 /* What a provider's headers said of its account; -1 where they did not.  When something remaining
- * is 0 and its reset is known, the account is closed to the fleet for so long. */
+ * is 0 and its reset is known, the account is closed to the fleet for so long: in Redis, for who is
+ * admitted there, and by a message on CHANNEL_CLOSED to all workers. */
 struct admission_seen {
     int64_t limit_requests, remaining_requests, reset_requests_us; /* reset: from now */
     int64_t limit_tokens, remaining_tokens, reset_tokens_us;

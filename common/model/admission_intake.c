@@ -7,6 +7,7 @@
 #include "common/model/admission_local.h"
 #include "common/model/admission_private.h"
 #include "common/model/admission_wire.h"
+#include "common/model/channels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,6 +210,7 @@ void admission_learn(struct admission *admission, const char *provider,
     script_args_add_prefix(&args, 'p', provider);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         script_args_add_number(&args, numbers[i]);
+    script_args_add(&args, CHANNEL_CLOSED);
     script_call(admission->redis, &spec, on_learnt, NULL);
 }
 

@@ -19,6 +19,9 @@ void channel_of_worker(struct id worker, char out[CHANNEL_SIZE]);
 /* Something empty: a call under a limit of concurrency has ended, and its place is free. */
 #define CHANNEL_FREED "ns:freed"
 
+/* "<microseconds> <provider>": it said that its account takes nothing more for so long. */
+#define CHANNEL_CLOSED "ns:closed"
+
 /* A message on a job's channel. */
 enum live_kind {
     LIVE_CHANGED, /* something was committed: read Postgres again */

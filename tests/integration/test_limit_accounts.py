@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from conftest import running, tenant_key
-from test_limit_waits import (calls_since, cancel_all, ended, fill, most_at_once, most_in_window, share_used,
+from test_limit_waits import (calls_since, cancel_all, ended, fill, most_at_once, most_in_window, seconds, share_used,
                               starts_of, wait_for_reason)
 from testenv.api import chat
 from testenv.stack import CONFIG, Stack
@@ -25,6 +25,10 @@ ROUTES = """  narrow:
     strategy: fallback
     targets:
       - {provider: slow, model: gpt-4o-mini}
+  unlimited:
+    strategy: fallback
+    targets:
+      - {provider: unlimited, model: gpt-4o-mini}
 prices: """
 
 PROVIDERS = f"""providers:
@@ -40,12 +44,17 @@ PROVIDERS = f"""providers:
     api_key: simulator
     prices: openai
     requests_per_minute: {PER_MINUTE}
+  unlimited:
+    format: openai
+    base_url: ${{SIMULATOR_URL}}/unlimited/v1
+    api_key: simulator
+    prices: openai
 """
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """The usual file with two accounts that have limits.  Paths in it are relative to where it lies."""
+    """The usual file with two accounts that have limits, and one without.  Paths in it are relative to where it lies."""
     folder = os.path.dirname(CONFIG)
     with open(CONFIG, encoding="utf-8") as file:
         text = file.read()
@@ -121,3 +130,24 @@ def test_what_a_provider_says_closes_its_account_to_the_fleet_until_then(stack, 
     assert len(starts) == 13 and starts[1] - begin >= 2
     assert provider(stack, "narrow")["state"] == "open"
     assert provider(stack, "main")["seen"] is None
+
+
+def test_an_account_without_limits_is_closed_to_all_workers_by_what_one_was_told(stack, client):
+    seq = stack.simulator.last_seq()
+    mark = uuid.uuid4().hex
+    _, jobs = fill(client, 24, model="unlimited", tokens=2, hold=mark)
+    wait_until(lambda: stack.simulator.holding(mark) == 24, 20, "all to be called: nothing limits them")
+    assert len({stack.sql.run(job)["worker"] for job in jobs}) >= 2
+    stack.simulator.release(mark)
+    for job in jobs:
+        assert client.ended(job)["state"] == "succeeded"
+    with stack.simulator.fault("unlimited", status=429, remaining="0", reset="4s", times=1):
+        job = client.submit(chat("no more", model="unlimited", tokens=2))["id"]
+        wait_until(lambda: provider(stack, "unlimited")["state"] == "closed", 10, "the 429 to be heard")
+    _, jobs = fill(client, 24, model="unlimited", tokens=2)
+    wait_for_reason(client, jobs, "rate_limit", 3)
+    for waiting in [job, *jobs]:
+        assert client.ended(waiting)["state"] == "succeeded"
+    calls = sorted(calls_of(stack, "unlimited", seq), key=lambda call: call["seq"])
+    assert len(calls) == 24 + 1 + 25 and calls[24]["status"] == 429
+    assert starts_of(calls[25:])[0] - seconds(calls[24]["ended_at"]) >= 3.9

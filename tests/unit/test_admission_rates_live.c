@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rates, leases, providers' accounts and intake in a real Redis. */
+#include "common/model/channels.h"
 #include "tests/unit/admission_fixture.h"
 #include "tests/unit/metric_fixture.h"
 
@@ -417,6 +418,73 @@ static void test_what_a_provider_says_of_itself_closes_it_to_all(void **state)
     world_free(world);
 }
 
+struct listener {
+    struct redis_subscriber *subscriber;
+    bool is_ready;
+    int heard;
+    char text[TEXT_SIZE];
+};
+
+static void on_closed(const char *channel, const char *data, size_t len, void *arg)
+{
+    struct listener *listener = arg;
+
+    assert_string_equal(channel, CHANNEL_CLOSED);
+    listener->heard++;
+    snprintf(listener->text, sizeof(listener->text), "%.*s", (int)len, data);
+}
+
+static void on_subscribed(bool ready, void *arg)
+{
+    ((struct listener *)arg)->is_ready = ready;
+}
+
+static void listen_closed(struct world *world, struct listener *listener)
+{
+    const struct redis_options options = {.url = redis_fixture_url(world_server)};
+    struct err err = {0};
+
+    *listener = (struct listener){0};
+    listener->subscriber = redis_subscriber_new(world->base, &options, on_closed, listener, &err);
+    assert_non_null(listener->subscriber);
+    wait_until(world, redis_subscriber_is_ready(listener->subscriber));
+    redis_subscribe(listener->subscriber, CHANNEL_CLOSED, on_subscribed, listener);
+    wait_until(world, listener->is_ready);
+}
+
+static void test_all_are_told_when_a_provider_closes_itself_and_not_for_each_answer(void **state)
+{
+    struct admission_seen seen = {.remaining_requests = 0,
+                                  .limit_requests = -1,
+                                  .reset_requests_us = 30 * US_PER_S,
+                                  .limit_tokens = -1,
+                                  .remaining_tokens = -1,
+                                  .reset_tokens_us = -1,
+                                  .retry_after_us = -1};
+    struct world *world = world_new();
+    struct listener listener;
+    (void)state;
+
+    listen_closed(world, &listener);
+    seen.remaining_requests = 1;
+    admission_learn(world->admission, "open one", &seen); /* says nothing */
+    seen.remaining_requests = 0;
+    admission_learn(world->admission, "closed one", &seen);
+    wait_until(world, listener.heard == 1);
+    assert_string_equal(strchr(listener.text, ' '), " closed one");
+    assert_in_range(strtoll(listener.text, NULL, 10), 30 * US_PER_S, 30100 * US_PER_MS);
+    for (int i = 0; i < 50; i++) { /* later by what passes between two answers, or earlier */
+        seen.reset_requests_us = 30 * US_PER_S - i % 2 * US_PER_S;
+        admission_learn(world->admission, "closed one", &seen);
+    }
+    seen.reset_requests_us = 10 * US_PER_S;
+    admission_learn(world->admission, "last", &seen);
+    wait_until(world, strstr(listener.text, " last"));
+    assert_in_range(listener.heard, 2, 20);
+    redis_subscriber_free(listener.subscriber);
+    world_free(world);
+}
+
 /* --- intake ----------------------------------------------------------------------------------- */
 
 static void test_intake_takes_or_looks_and_tells_the_meters(void **state)
@@ -511,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_what_the_provider_gave_goes_back_when_the_tenant_refuses),
         cmocka_unit_test(test_what_the_tenant_gave_goes_back_when_the_provider_refuses),
         cmocka_unit_test(test_what_a_provider_says_of_itself_closes_it_to_all),
+        cmocka_unit_test(test_all_are_told_when_a_provider_closes_itself_and_not_for_each_answer),
         cmocka_unit_test(test_intake_takes_or_looks_and_tells_the_meters),
         cmocka_unit_test(test_a_refused_submit_is_told_what_is_left_untaken),
         cmocka_unit_test(test_a_submit_over_a_shadow_limit_passes_and_is_counted),
