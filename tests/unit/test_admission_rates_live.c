@@ -252,9 +252,20 @@ static void test_a_limit_of_nothing_waits(void **state)
     world_free(world);
 }
 
+static int64_t shadow_refusals(const char *dimension)
+{
+    char name[96];
+    int64_t value;
+
+    snprintf(name, sizeof(name), "nightshift_shadow_refusals_total{dimension=\"%s\"}", dimension);
+    value = metric_value(name);
+    return value > 0 ? value : 0; /* -1: there was none yet */
+}
+
 static void test_a_shadow_counts_and_refuses_nobody(void **state)
 {
     struct world *world = world_new();
+    int64_t requests = shadow_refusals("requests"), budget = shadow_refusals("budget");
     struct under under;
     (void)state;
 
@@ -272,6 +283,37 @@ static void test_a_shadow_counts_and_refuses_nobody(void **state)
         assert_int_equal(world->answer.holds, ADMISSION_HOLDS_MONEY | ADMISSION_HOLDS_RATES);
     }
     assert_string_equal(world_account(world, "tenant|t"), "0 18 0");
+    /* The first had its turn, and no book. */
+    assert_int_equal(shadow_refusals("requests"), requests + 3);
+    assert_int_equal(shadow_refusals("budget"), budget + 3);
+    world_free(world);
+}
+
+static void test_a_shadow_is_counted_by_what_would_have_refused(void **state)
+{
+    static const char *const names[] = {"requests", "tokens", "concurrency", "budget"};
+    enum { DIMENSIONS = sizeof(names) / sizeof(names[0]) };
+    struct world *world = world_new();
+    (void)state;
+
+    world_open_book(world);
+    for (int i = 0; i < DIMENSIONS; i++) {
+        int64_t before[DIMENSIONS];
+        struct under under;
+
+        under_init(&under, 1 + i);
+        under.tenant.is_shadow = true;
+        under.tenant.requests_per_minute = i == 0 ? 0 : 1000;
+        under.tenant.tokens_per_minute = i == 1 ? 0 : 100000;
+        under.tenant.max_concurrency = i == 2 ? 0 : 1000;
+        under.tenant.budget_nano[BUDGET_TOTAL] = i == 3 ? 0 : CENT;
+        under.request.amount_nano = 1;
+        for (int k = 0; k < DIMENSIONS; k++)
+            before[k] = shadow_refusals(names[k]);
+        assert_int_equal(world_ask(world, &under), ADMISSION_GO);
+        for (int k = 0; k < DIMENSIONS; k++)
+            assert_int_equal(shadow_refusals(names[k]), before[k] + (k == i));
+    }
     world_free(world);
 }
 
@@ -574,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_leases_stay_when_a_limit_of_tokens_is_set),
         cmocka_unit_test(test_a_limit_of_nothing_waits),
         cmocka_unit_test(test_a_shadow_counts_and_refuses_nobody),
+        cmocka_unit_test(test_a_shadow_is_counted_by_what_would_have_refused),
         cmocka_unit_test(test_a_budget_in_shadow_never_waits_for_its_book),
         cmocka_unit_test(test_names_of_users_make_no_keys_or_fields_of_their_own),
         cmocka_unit_test(test_what_the_provider_gave_goes_back_when_the_tenant_refuses),
