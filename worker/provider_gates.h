@@ -27,8 +27,8 @@ int64_t provider_gates_open_us(const struct provider_gates *gates, const struct 
 /* What the head of an answer told. */
 void provider_gates_learn(struct provider_gates *gates, const struct provider *provider,
                           const struct rate_seen *seen);
-/* A message on CHANNEL_CLOSED: what another worker was told.  One that is lost costs the calls until
- * the first answer says the same. */
+/* A message on CHANNEL_CLOSED: what another worker was told.  One that is lost costs the calls
+ * until the first answer says the same. */
 void provider_gates_hear(struct provider_gates *gates, const char *data, size_t len);
 
 #endif
