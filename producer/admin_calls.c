@@ -33,6 +33,7 @@ static void tell_redis(const struct resolve_wait *wait, const struct resolved_ca
         .end = ADMISSION_SETTLED,
         .cost_nano = call->cost_nano,
         .tokens = -1,
+        .counts_overrun = true,
     };
 
     admission_settle(wait->context->producer->admission, &settlement);

@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/base/number.h"
 #include "common/io/metrics.h"
+#include "common/model/overrun.h"
 #include "common/model/settings.h"
 #include "worker/admit.h"
 #include "worker/outcome.h"
@@ -346,12 +347,24 @@ static const char *outcome_name(const struct run *run)
     return error_type_name(run->end.failure.type);
 }
 
+/* Also that of a job without a budget: max_cost_usd goes by the reservation, too. */
+static void check_reservation(const struct run *run)
+{
+    char call[CALL_ID_SIZE];
+
+    if (run->outcome.state != CALL_SETTLED || run->outcome.cost_nano <= run->worst.cost_nano)
+        return;
+    id_format_call(run->claimed->job, run->calls, call);
+    overrun_count(&run->log, call);
+}
+
 static void book(struct run *run)
 {
     run->outcome = outcome_of_call(&run->worst, run->calls, &run->end);
     run->has_outcome = true;
     run->spent_nano += run->outcome.cost_nano;
     outcome_count(run_target(run), &run->outcome, &run->end, outcome_name(run));
+    check_reservation(run);
 }
 
 static enum step_result succeed(struct run *run)

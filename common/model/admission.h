@@ -163,8 +163,9 @@ struct admission_settlement {
                              ADMISSION_HOLDS_MONEY, or MONEY | RATES */
     const char *provider; /* for ADMISSION_HOLDS_PROVIDER */
     enum admission_end end;
-    int64_t cost_nano; /* ADMISSION_SETTLED */
-    int64_t tokens;    /* that were really used; -1: not known, the estimate stays taken */
+    int64_t cost_nano;   /* ADMISSION_SETTLED */
+    int64_t tokens;      /* that were really used; -1: not known, the estimate stays taken */
+    bool counts_overrun; /* nobody has held cost_nano against the reservation yet */
 };
 
 /* Tells Redis how a call ended, after Postgres has it.  Idempotent by name: who has no record (it

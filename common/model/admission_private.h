@@ -36,10 +36,6 @@ struct admission {
 /* Settlements: admission_settle.c. */
 void admission_settles_init(struct admission *admission);
 void admission_settles_release(struct admission *admission);
-/* As admission_settle, for one side: kind 't' or 'p'. */
-void admission_settle_side(struct admission *admission, char kind, const char *owner,
-                           const char *name, enum admission_end end, int64_t cost_nano,
-                           int64_t tokens, unsigned parts);
 /* Takes a reservation back that this process made, or may have made. */
 void admission_undo(struct admission *admission, char kind, const char *owner, const char *name,
                     unsigned parts);

@@ -8,6 +8,7 @@
 #include "common/model/admission_local.h"
 #include "common/model/admission_private.h"
 #include "common/model/admission_wire.h"
+#include "common/model/overrun.h"
 
 #include <event2/event.h>
 
@@ -28,11 +29,6 @@ enum {
 
 static const struct log_context about = {.component = "admission"};
 
-static const struct metric overruns = {
-    .name = "nightshift_reservation_overruns_total",
-    .type = METRIC_COUNTER,
-    .help = "Calls that cost more than was reserved for them; must stay 0.",
-};
 static const struct metric dropped = {
     .name = "nightshift_admission_settles_dropped_total",
     .type = METRIC_COUNTER,
@@ -46,6 +42,7 @@ struct settle {
     struct script_args args;
     bool is_whole;
     bool is_undo;
+    bool counts_overrun;
     int failures;
     int64_t due_us;     /* monotonic, in waiting */
     char key[KEY_SIZE]; /* in undoing, of those that take back */
@@ -98,11 +95,8 @@ static void on_answer(const struct redis_reply *reply, void *arg)
     settle->is_whole = false;
     if (reply->kind == REDIS_INT && reply->number != ANSWER_REBUILDING) {
         settle->admission->is_refused = false;
-        if (reply->number == ANSWER_OVERRUN) {
-            metric_add(&overruns, NULL, 1);
-            log_error(&about, "a call cost more than was reserved: %s",
-                      script_args_get(&settle->args, 1));
-        }
+        if (reply->number == ANSWER_OVERRUN && settle->counts_overrun)
+            overrun_count(&about, script_args_get(&settle->args, 1));
         settle_free(settle);
         return;
     }
@@ -147,7 +141,7 @@ void admission_settles_init(struct admission *admission)
     TAILQ_INIT(&admission->sent);
     admission->undoing = map_new(ADMISSION_SETTLES_MAX);
     admission->tick = evtimer_new(admission->base, on_tick, admission);
-    metric_declare(&overruns, NULL);
+    overrun_declare();
     metric_declare(&dropped, NULL);
 }
 
@@ -210,16 +204,20 @@ static bool start(struct admission *admission, const struct settle *like)
     return true;
 }
 
-void admission_settle_side(struct admission *admission, char kind, const char *owner,
-                           const char *name, enum admission_end end, int64_t cost_nano,
-                           int64_t tokens, unsigned parts)
+/* For one side: kind 't' or 'p'. */
+static void settle_side(struct admission *admission, char kind, const char *owner, const char *name,
+                        const struct admission_settlement *settlement, unsigned parts)
 {
-    struct settle settle = {.is_undo = end == ADMISSION_UNDONE};
+    struct settle settle = {
+        .is_undo = settlement->end == ADMISSION_UNDONE,
+        .counts_overrun = settlement->counts_overrun,
+    };
 
     if (settle.is_undo)
         snprintf(settle.key, sizeof(settle.key), "%c%s", kind, name);
     script_args_init(&settle.args);
-    wire_settle(kind, owner, name, end, cost_nano, tokens, parts, &settle.args);
+    wire_settle(kind, owner, name, settlement->end, kind == 't' ? settlement->cost_nano : 0,
+                settlement->tokens, parts, &settle.args);
     if (start(admission, &settle))
         return;
     metric_add(&dropped, NULL, 1);
@@ -229,7 +227,8 @@ void admission_settle_side(struct admission *admission, char kind, const char *o
 void admission_undo(struct admission *admission, char kind, const char *owner, const char *name,
                     unsigned parts)
 {
-    admission_settle_side(admission, kind, owner, name, ADMISSION_UNDONE, 0, 0, parts);
+    settle_side(admission, kind, owner, name,
+                &(struct admission_settlement){.end = ADMISSION_UNDONE}, parts);
 }
 
 void admission_settle(struct admission *admission, const struct admission_settlement *settlement)
@@ -241,9 +240,7 @@ void admission_settle(struct admission *admission, const struct admission_settle
     if (settlement->holds & ADMISSION_HOLDS_LOCAL)
         admission_local_settle(admission->local, name);
     if (parts)
-        admission_settle_side(admission, 't', settlement->tenant, name, settlement->end,
-                              settlement->cost_nano, settlement->tokens, parts);
+        settle_side(admission, 't', settlement->tenant, name, settlement, parts);
     if ((settlement->holds & ADMISSION_HOLDS_PROVIDER) && settlement->provider)
-        admission_settle_side(admission, 'p', settlement->provider, name, settlement->end, 0,
-                              settlement->tokens, ADMISSION_HOLDS_RATES);
+        settle_side(admission, 'p', settlement->provider, name, settlement, ADMISSION_HOLDS_RATES);
 }

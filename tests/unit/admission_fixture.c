@@ -194,7 +194,8 @@ void world_settle_only(struct world *world, int job, enum admission_end end, int
                                                     .provider = "main",
                                                     .end = end,
                                                     .cost_nano = cost,
-                                                    .tokens = tokens};
+                                                    .tokens = tokens,
+                                                    .counts_overrun = true};
 
     admission_settle(world->admission, &settlement);
 }

@@ -122,6 +122,29 @@ static void test_a_cost_over_the_reservation_is_counted_also_when_it_is_resolved
     world_free(world);
 }
 
+static void test_a_cost_that_its_worker_has_judged_is_not_counted_again(void **state)
+{
+    const struct admission_settlement settlement = {.tenant = "acme",
+                                                    .job = job_of(1),
+                                                    .run = 1,
+                                                    .call = 1,
+                                                    .holds = ADMISSION_HOLDS_MONEY,
+                                                    .end = ADMISSION_SETTLED,
+                                                    .cost_nano = 700,
+                                                    .tokens = -1};
+    struct world *world = world_new();
+    int64_t before = overruns_counted();
+    (void)state;
+
+    world_open_book(world);
+    assert_int_equal(world_ask_money(world, 1, 600, 10000), ADMISSION_GO);
+    admission_settle(world->admission, &settlement);
+    wait_until(world, admission_settles_kept(world->admission) == 0);
+    assert_string_equal(world_account(world, DAY), "700 0 0");
+    assert_int_equal(overruns_counted(), before);
+    world_free(world);
+}
+
 static void test_every_account_is_checked_before_any_is_written(void **state)
 {
     struct world *world = world_new();
@@ -741,6 +764,7 @@ int main(void)
         cmocka_unit_test(test_release_after_settle_changes_nothing),
         cmocka_unit_test(test_a_call_that_nobody_knows_of_keeps_its_whole_reservation),
         cmocka_unit_test(test_a_cost_over_the_reservation_is_counted_also_when_it_is_resolved),
+        cmocka_unit_test(test_a_cost_that_its_worker_has_judged_is_not_counted_again),
         cmocka_unit_test(test_every_account_is_checked_before_any_is_written),
         cmocka_unit_test(test_the_window_is_in_the_name_and_an_old_call_settles_in_its_own),
         cmocka_unit_test(test_money_is_exact_up_to_nine_million_dollars),

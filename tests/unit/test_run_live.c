@@ -14,10 +14,13 @@
 #include "common/base/clock.h"
 #include "common/base/config.h"
 #include "common/io/http_client.h"
+#include "common/io/metrics.h"
 #include "common/model/claim_store.h"
 #include "common/model/end_store.h"
+#include "common/model/overrun.h"
 #include "common/model/settings.h"
 #include "tests/simulator/simulator.h"
+#include "tests/unit/metric_fixture.h"
 #include "tests/unit/store_fixture.h"
 #include "worker/intake.h"
 #include "worker/worker.h"
@@ -233,6 +236,28 @@ static void test_a_job_succeeds_with_text_usage_and_cost(void **state)
                                 hex(id)),
                      0);
     assert_counts_balance();
+}
+
+/* Without a Redis, and under no budget: also what only max_cost_usd holds is seen. */
+static void test_a_call_that_passes_its_reservation_is_counted(void **state)
+{
+    static const char overruns[] = "nightshift_reservation_overruns_total";
+    struct err err = {0};
+    struct id within, over;
+
+    (void)state;
+    assert_true(metrics_setup(&err));
+    overrun_declare();
+    within = run_job(&(struct job_options){.marker = "[[sim tokens=900]]"});
+    assert_int_equal(metric_value(overruns), 0);
+    ended = 0;
+    over = run_job(&(struct job_options){.marker = "[[sim tokens=1500]]"}); /* of 1000 */
+    assert_int_equal(metric_value(overruns), 1);
+    assert_int_equal(sql_number("SELECT count(*) FROM calls WHERE cost_nano > reserved_nano"
+                                "  AND job IN ('%s', '%s')",
+                                hex(within), hex(over)),
+                     1);
+    assert_job(over, "succeeded stop 1 0");
 }
 
 /* One call, one way to end. */
@@ -545,6 +570,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_job_succeeds_with_text_usage_and_cost),
+        TEST(test_a_call_that_passes_its_reservation_is_counted),
         TEST(test_each_fault_ends_as_it_should),
         TEST(test_text_of_a_broken_attempt_is_declared_void),
         TEST(test_a_rate_limited_job_goes_back_to_the_queue),
