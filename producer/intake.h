@@ -25,9 +25,9 @@ struct intake_meters {
 /* --- what needs no question ------------------------------------------------------------------- */
 
 /* Sets the job's worst case where it is not known (a replay), and judges what no waiting helps:
- * size, tokens, money, price-changing fields under a budget.  False: err has the code.  body_bytes
- * 0: there is no body.  *shadows: what sets in shadow would have refused it for
- * (limit_judge_shadows). */
+ * size, tokens (of the sets and of the route's accounts), money, price-changing fields under a
+ * budget.  False: err has the code.  body_bytes 0: there is no body.  *shadows: what sets in shadow
+ * would have refused it for (limit_judge_shadows). */
 bool intake_judge(const struct producer *producer, struct job_new *job, size_t body_bytes,
                   unsigned *shadows, struct err *err) MUST_CHECK;
 

@@ -125,6 +125,14 @@ static bool is_callable(const struct job_facts *facts, const struct target_state
            target->ready_at_us <= facts->now_us;
 }
 
+static bool fits_nowhere(const struct job_facts *facts)
+{
+    for (int i = 0; i < facts->target_count; i++)
+        if (!facts->targets[i].never_fits)
+            return false;
+    return facts->target_count > 0;
+}
+
 /* Every target was tried or cannot be: when does the earliest of them come back? */
 static struct next decide_wait(const struct job_facts *facts)
 {
@@ -132,6 +140,8 @@ static struct next decide_wait(const struct job_facts *facts)
     int64_t backoff_ms = backoff_full_jitter_ms(&retry_policy, failures, facts->random);
     struct next next = {.step = NEXT_FAIL};
 
+    if (fits_nowhere(facts))
+        return (struct next){.step = NEXT_NEVER};
     for (int i = 0; i < facts->target_count; i++) {
         const char *reason;
         int64_t wait_ms = ready_in_ms(facts, &facts->targets[i], backoff_ms, &reason);

@@ -31,9 +31,10 @@ enum call_state decide_booking(const struct booked_call *call);
 
 /* A target as this run sees it. */
 struct target_state {
-    bool is_out;    /* will not do for this job */
-    bool is_tried;  /* failed in this pass over the targets */
-    bool is_paused; /* by an admin */
+    bool is_out;     /* will not do for this job */
+    bool never_fits; /* is_out, because the job takes more than a limit of the account ever has */
+    bool is_tried;   /* failed in this pass over the targets */
+    bool is_paused;  /* by an admin */
     int64_t
         ready_at_us; /* not before (Retry-After, a limit of the account); monotonic; 0: any time */
     const char *wait_reason; /* of ready_at_us */
@@ -70,6 +71,7 @@ enum next_step {
     NEXT_CALL,    /* target */
     NEXT_WAIT,    /* wait_ms in place (under a second), then a new pass */
     NEXT_REQUEUE, /* back to the queue for wait_ms */
+    NEXT_NEVER,   /* no account can ever take it: back to the queue until one is given more */
     NEXT_FAIL,    /* no attempt left, or no target */
 };
 

@@ -12,8 +12,7 @@ struct reservation reservation_of(const struct target *target, const struct requ
         .output_tokens = worst_case_output_bound(target, facts->max_output),
         .cost_nano = worst_case_nano(target, facts),
         .price = target_price(target, clock_db_us()),
-        .est_tokens = worst_case_input_tokens((size_t)facts->bytes) +
-                      worst_case_output_tokens(target, facts->max_output),
+        .est_tokens = worst_case_tokens(target, facts),
     };
 }
 

@@ -251,6 +251,8 @@ static enum step_result act(struct run *run)
         return STEP_MORE;
     case NEXT_REQUEUE:
         return requeue_as_decided(run);
+    case NEXT_NEVER: /* closes no gate: its siblings may fit; the detail is the account's */
+        return run_give_back(run, RUN_NEVER_MS, "rate_limit", "rate_limit");
     case NEXT_FAIL:
         break;
     }

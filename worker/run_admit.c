@@ -23,7 +23,6 @@ enum {
     AWAY_MS = 1000,
     REBUILD_MS = 300,
     PROBE_US = 250000, /* of a closed budget that others may free */
-    NEVER_MS = 3600 * 1000,
     LEASE_MARGIN_S = 120,
     ROOMY_PARTS = 20, /* a budget with more free than such a part has room for other jobs */
 };
@@ -238,13 +237,24 @@ static bool waits_in_place(struct run *run)
     return true;
 }
 
+/* The account is too small for the job, whatever its siblings take: another target may do. */
+static void rule_out_account(struct run *run)
+{
+    struct target_state *target = &run->facts.targets[run->target];
+
+    target->is_out = true;
+    target->never_fits = true;
+    if (!run->gate_reason) /* what another account said is why it waits */
+        run_note_detail(run, run->answer.detail);
+}
+
 /* The account is used up: another target may do, and the decision knows when this one will. */
-static enum step_result leave_provider(struct run *run)
+static void wait_for_account(struct run *run, int64_t wait_us)
 {
     const struct admission_answer *answer = &run->answer;
     struct target_state *target = &run->facts.targets[run->target];
 
-    target->ready_at_us = clock_monotonic_us() + answer->wait_us;
+    target->ready_at_us = clock_monotonic_us() + wait_us;
     target->wait_reason = reason_of(answer->dimension);
     run->gate = (struct shut_gate){.kind = LIMIT_MODEL,
                                    .name = run->claimed->model,
@@ -252,6 +262,14 @@ static enum step_result leave_provider(struct run *run)
                                    .most = -1};
     run->gate_reason = target->wait_reason;
     run_note_detail(run, answer->detail);
+}
+
+static enum step_result leave_provider(struct run *run, int64_t wait_us)
+{
+    if (run->answer.outcome == ADMISSION_NEVER)
+        rule_out_account(run);
+    else
+        wait_for_account(run, wait_us);
     run->at = &step_decide;
     return STEP_MORE;
 }
@@ -280,14 +298,14 @@ static enum step_result refuse(struct run *run)
     if (waits_in_place(run))
         return STEP_MORE;
     if (answer->is_provider)
-        return leave_provider(run);
+        return leave_provider(run, wait_us);
     if (answer->dimension == ADMISSION_BUDGET &&
         limit_cache_policy(cache, job->tenant, job->key_id) == BUDGET_FAIL)
         return run_fail(run, ERROR_BUDGET, "budget_exceeded", answer->detail);
     if (answer->dimension == ADMISSION_BUDGET && gate.interval_us > 0)
         gate.interval_us = PROBE_US;
     if (answer->outcome == ADMISSION_NEVER)
-        return send_back(run, NEVER_MS, reason_of(answer->dimension), answer->detail, NULL);
+        return send_back(run, RUN_NEVER_MS, reason_of(answer->dimension), answer->detail, NULL);
     return send_back(run, ms_of(wait_us), reason_of(answer->dimension), answer->detail,
                      closes_gate(answer) ? &gate : NULL);
 }

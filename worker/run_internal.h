@@ -112,6 +112,9 @@ struct run {
     struct end_reply reply;
 };
 
+/* For what no waiting helps, unless somebody changes limits or configuration. */
+enum { RUN_NEVER_MS = 3600 * 1000 };
+
 void run_advance(struct run *run);
 /* Calls run_advance in ms. */
 void run_wake_in(struct run *run, int64_t ms);

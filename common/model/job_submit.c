@@ -113,8 +113,7 @@ static bool read_route(struct reading *reading)
             return refuse_model(reading);
     }
     request_facts_read(job->request, job->request_len, &facts);
-    tokens = worst_case_input_tokens(job->request_len) +
-             worst_case_output_tokens(route ? &route->targets[0] : NULL, facts.max_output);
+    tokens = worst_case_tokens(route ? &route->targets[0] : NULL, &facts);
     job->est_tokens = tokens < INT32_MAX ? tokens : INT32_MAX;
     job->worst_case_nano = route ? worst_case_most_nano(route, &facts) : -1;
     if (!route || job->max_cost_nano < 0)

@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "common/base/money.h"
+#include "common/model/request_facts.h"
+#include "common/model/settings.h"
+#include "common/model/worst_case.h"
 
 static bool refuse_body(const struct applied_limit *limit, size_t bytes, struct err *err)
 {
@@ -18,15 +21,21 @@ static bool refuse_body(const struct applied_limit *limit, size_t bytes, struct 
                      bytes, limit->set->max_body_bytes, scope);
 }
 
+static bool refuse_tokens_of(int64_t tokens, int64_t per_minute, const char *kind, const char *name,
+                             struct err *err)
+{
+    return err_input(err, "never_fits", "request",
+                     "The job may take %" PRId64 " tokens, which never fits into the %" PRId64
+                     " of tokens_per_minute of %s%.160s",
+                     tokens, per_minute, kind, name);
+}
+
 static bool refuse_tokens(const struct applied_limit *limit, int64_t tokens, struct err *err)
 {
     char scope[LIMIT_SCOPE_TEXT_SIZE];
 
     limit_scope_format(limit->scope, limit->name, scope);
-    return err_input(err, "never_fits", "request",
-                     "The job may take %" PRId64 " tokens, which never fits into the %" PRId64
-                     " of tokens_per_minute of %.160s",
-                     tokens, limit->set->tokens_per_minute, scope);
+    return refuse_tokens_of(tokens, limit->set->tokens_per_minute, "", scope, err);
 }
 
 static bool refuse_money(const struct applied_limit *limit, const char *member, int64_t ceiling,
@@ -115,6 +124,41 @@ unsigned limit_judge_shadows(const struct applied_limit *applied, int count,
         if (applied[i].set->is_shadow)
             shadows |= judge_shadow(applied[i].set, facts);
     return shadows;
+}
+
+/* NULL: any size fits some account.  Else the one that has the most. */
+static const struct target *roomiest(const struct route *route)
+{
+    const struct target *most = NULL;
+
+    for (int i = 0; i < route->target_count; i++) {
+        const struct target *target = &route->targets[i];
+
+        if (target->provider->tokens_per_minute <= 0)
+            return NULL;
+        if (!most || target->provider->tokens_per_minute > most->provider->tokens_per_minute)
+            most = target;
+    }
+    return most;
+}
+
+bool limit_judge_accounts(const struct route *route, const char *request, size_t len,
+                          struct err *err)
+{
+    const struct target *most = roomiest(route);
+    struct request_facts facts;
+
+    if (!most)
+        return true;
+    request_facts_read(request, len, &facts);
+    for (int i = 0; i < route->target_count; i++) {
+        const struct target *target = &route->targets[i];
+
+        if (worst_case_tokens(target, &facts) <= target->provider->tokens_per_minute)
+            return true;
+    }
+    return refuse_tokens_of(worst_case_tokens(most, &facts), most->provider->tokens_per_minute,
+                            "provider ", most->provider->name, err);
 }
 
 int64_t limit_judge_ceiling(const struct applied_limit *applied, int count, int64_t max_cost_nano)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a limit says of a job before it is one: too large, or such that it can never run.  Pure. */
+/* What a limit says of a job before it is one: too large, or such that it can never run.  Limits
+ * are the tenant's sets, and those of the providers' accounts.  Pure. */
 #ifndef COMMON_MODEL_LIMIT_JUDGE_H
 #define COMMON_MODEL_LIMIT_JUDGE_H
 
@@ -8,6 +9,8 @@
 
 #include "common/base/err.h"
 #include "common/model/limits.h"
+
+struct route;
 
 struct limit_facts {
     size_t body_bytes;  /* 0: not known (a replay has none) */
@@ -33,6 +36,12 @@ enum limit_shadow {
  * the sets in shadow enforced.  0: none would have. */
 unsigned limit_judge_shadows(const struct applied_limit *applied, int count,
                              const struct limit_facts *facts);
+
+/* True when some target of the route can take the request: its provider's account has no limit of
+ * tokens per minute, or one that holds what the worker will ask for.  Else err has `never_fits`,
+ * and names the account that has the most. */
+bool limit_judge_accounts(const struct route *route, const char *request, size_t len,
+                          struct err *err) MUST_CHECK;
 
 /* The most that a job may cost in all: max_cost_nano (-1: not asked for), or what the sets give it
  * (max_job_cost_usd; shadow sets do not) if that is less.  -1: there is no ceiling. */

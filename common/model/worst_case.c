@@ -41,6 +41,12 @@ int64_t worst_case_output_bound(const struct target *target, int64_t asked)
     return is_known ? worst_case_output_tokens(target, asked) : CONTEXT_GUESS;
 }
 
+int64_t worst_case_tokens(const struct target *target, const struct request_facts *facts)
+{
+    return worst_case_input_tokens((size_t)facts->bytes) +
+           worst_case_output_tokens(target, facts->max_output);
+}
+
 int64_t worst_case_input_bound(const struct target *target, const struct request_facts *facts)
 {
     int64_t tokens = facts->bytes + PER_REQUEST + facts->messages * PER_MESSAGE +

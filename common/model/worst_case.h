@@ -27,6 +27,9 @@ int64_t worst_case_output_tokens(const struct target *target, int64_t asked);
 /* The same as a bound: a model of no known size may fill the greatest context. */
 int64_t worst_case_output_bound(const struct target *target, int64_t asked);
 
+/* The guess of input and output, for tokens per minute.  target may be NULL. */
+int64_t worst_case_tokens(const struct target *target, const struct request_facts *facts);
+
 /* The bound on the input tokens that a call of target is charged for. */
 int64_t worst_case_input_bound(const struct target *target, const struct request_facts *facts);
 

@@ -2,6 +2,7 @@
 """Accounts of providers: their limits are the whole fleet's, and what they say themselves is heard."""
 
 import os
+import signal
 import time
 import uuid
 
@@ -16,6 +17,8 @@ from testenv.wait import wait_until
 
 AT_ONCE = 4
 PER_MINUTE = 300
+TOKENS = 1000  # a minute of the account that is too small for some
+LARGE = 3000  # tokens of such a job's answer, at most
 
 ROUTES = """  narrow:
     strategy: fallback
@@ -29,6 +32,15 @@ ROUTES = """  narrow:
     strategy: fallback
     targets:
       - {provider: unlimited, model: gpt-4o-mini}
+  tight:
+    strategy: fallback
+    targets:
+      - {provider: tight, model: gpt-4o-mini}
+  eased:
+    strategy: fallback
+    targets:
+      - {provider: tight, model: gpt-4o-mini}
+      - {provider: spare, model: gpt-4o-mini}
 prices: """
 
 PROVIDERS = f"""providers:
@@ -49,6 +61,12 @@ PROVIDERS = f"""providers:
     base_url: ${{SIMULATOR_URL}}/unlimited/v1
     api_key: simulator
     prices: openai
+  tight:
+    format: openai
+    base_url: ${{SIMULATOR_URL}}/tight/v1
+    api_key: simulator
+    prices: openai
+    tokens_per_minute: {TOKENS}
 """
 
 
@@ -151,3 +169,54 @@ def test_an_account_without_limits_is_closed_to_all_workers_by_what_one_was_told
     calls = sorted(calls_of(stack, "unlimited", seq), key=lambda call: call["seq"])
     assert len(calls) == 24 + 1 + 25 and calls[24]["status"] == 429
     assert starts_of(calls[25:])[0] - seconds(calls[24]["ended_at"]) >= 3.9
+
+
+def sized(model, max_tokens):
+    return {**chat("sized", model=model, tokens=2), "max_tokens": max_tokens}
+
+
+def test_what_no_account_of_a_route_has_in_a_minute_is_refused_at_submit(client):
+    error = client.refused({"request": sized("tight", LARGE)})
+    assert error["code"] == "never_fits"
+    for word in ("tokens_per_minute", "provider tight", f" {TOKENS} "):
+        assert word in error["message"]
+    assert any(LARGE < int(word) < LARGE + 200 for word in error["message"].split() if word.isdigit()), error
+    assert client.run(sized("tight", 20))["state"] == "succeeded"
+
+
+def test_what_one_account_of_a_route_never_has_another_takes(stack, client):
+    seq = stack.simulator.last_seq()
+    assert client.run(sized("eased", LARGE))["state"] == "succeeded"
+    assert [call["provider"] for call in calls_since(stack, seq)] == ["spare"]
+
+
+@pytest.fixture
+def generous(stack, config):
+    """A producer that has not heard yet how small the account is, as workers have."""
+    def tell(text):
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.kill(stack.pid("producer-1"), signal.SIGHUP)
+    with open(config, encoding="utf-8") as file:
+        text = file.read()
+    tell(text.replace(f"tokens_per_minute: {TOKENS}\n", f"tokens_per_minute: {TOKENS * TOKENS}\n"))
+    yield
+    tell(text)
+
+
+@pytest.mark.usefixtures("generous")
+def test_a_job_that_fits_no_account_any_more_does_not_stop_its_siblings(stack, client):
+    body = {"request": sized("tight", LARGE)}
+
+    def accepted():
+        answer = client.client.post("/v1/jobs", json=body)
+        return answer.json() if answer.status_code == 202 else None
+    job = wait_until(accepted, 15, "the producer to read its file again")["id"]
+    waiting = wait_for_reason(client, [job], "rate_limit")
+    assert "tokens_per_minute of provider tight" in waiting["detail"], waiting
+    assert client.run(sized("tight", 20))["state"] == "succeeded"
+    assert client.job(job)["state"] == "queued"
+    assert stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s", client.tenant) == 0
+    wait_s = stack.sql.value("SELECT extract(epoch FROM ready_at - now()) FROM queue WHERE tenant = %s",
+                             client.tenant)
+    assert 3000 < float(wait_s) <= 3600

@@ -145,6 +145,40 @@ static void test_a_closed_gate_sends_the_job_back_with_its_reason(void **state)
     assert_string_equal(decide_next(&facts).wait_reason, "concurrency");
 }
 
+/* The first targets of a route are each as a letter says: n never fits, o is out for another
+ * reason, w waits, c can be called. */
+static void test_a_job_too_large_for_every_account_waits_and_for_some_goes_elsewhere(void **state)
+{
+    static const struct {
+        const char *targets;
+        enum next_step step;
+        int target;
+    } cases[] = {
+        {"n", NEXT_NEVER, 0},     {"nn", NEXT_NEVER, 0}, {"nc", NEXT_CALL, 1},
+        {"cn", NEXT_CALL, 0},     {"nnc", NEXT_CALL, 2}, {"nw", NEXT_REQUEUE, 0},
+        {"wn", NEXT_REQUEUE, 0},  {"no", NEXT_FAIL, 0},  {"on", NEXT_FAIL, 0},
+        {"now", NEXT_REQUEUE, 0}, {"o", NEXT_FAIL, 0},   {"", NEXT_FAIL, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *targets = cases[i].targets;
+        struct job_facts facts = facts_of((int)strlen(targets));
+        struct next next;
+
+        for (int t = 0; targets[t]; t++) {
+            facts.targets[t].never_fits = targets[t] == 'n';
+            facts.targets[t].is_out = targets[t] == 'n' || targets[t] == 'o';
+            facts.targets[t].ready_at_us = targets[t] == 'w' ? NOW_US + 2 * US_PER_S : 0;
+            facts.targets[t].wait_reason = "rate_limit";
+        }
+        next = decide_next(&facts);
+        if (next.step != cases[i].step || next.target != cases[i].target ||
+            (next.step == NEXT_REQUEUE && next.wait_ms != 2000))
+            fail_msg("%s: %d %d", targets, (int)next.step, next.target);
+    }
+}
+
 static void test_the_earliest_target_sets_the_wait(void **state)
 {
     struct job_facts facts = facts_of(2);
@@ -194,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_a_longer_context_is_looked_for),
         cmocka_unit_test(test_attempts_end),
         cmocka_unit_test(test_a_closed_gate_sends_the_job_back_with_its_reason),
+        cmocka_unit_test(test_a_job_too_large_for_every_account_waits_and_for_some_goes_elsewhere),
         cmocka_unit_test(test_the_earliest_target_sets_the_wait),
         cmocka_unit_test(test_backoff_grows_until_it_leaves_the_slot),
     };

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "common/model/limit_judge.h"
+#include "common/model/settings.h"
 
 #define USD INT64_C(1000000000)
 
@@ -139,6 +140,64 @@ static void test_a_set_that_is_enforced_has_no_shadow(void **state)
     assert_int_equal(limit_judge_shadows(NULL, 0, &facts), 0);
 }
 
+/* The request is 30 bytes long, hence 10 tokens of input, and asks for 90 more. */
+static void test_what_fits_no_account_of_a_route_is_refused_and_the_roomiest_named(void **state)
+{
+    static const char asking[] = "{\"max_tokens\":90           }";
+    static const char silent[] = "{\"model\":\"m\"               }";
+    static const struct {
+        const char *request;
+        int64_t per_minute[3]; /* of the targets' accounts; -1: there is no such target */
+        int64_t max_output[2]; /* of the models of the first targets; 0: 4096 are guessed */
+        const char *words;     /* NULL: passes */
+    } cases[] = {
+        {asking, {0, -1}, {0}, NULL},
+        {asking, {100, -1}, {0}, NULL},
+        {asking,
+         {99, -1},
+         {0},
+         "may take 100 tokens, which never fits into the 99 of "
+         "tokens_per_minute of provider p0"},
+        {asking, {1, -1}, {0}, "into the 1 of tokens_per_minute of provider p0"},
+        {asking, {99, 0, -1}, {0}, NULL},
+        {asking, {0, 99, -1}, {0}, NULL},
+        {asking, {99, 100, -1}, {0}, NULL},
+        {asking,
+         {5, 99, 7},
+         {0},
+         "take 100 tokens, which never fits into the 99 of "
+         "tokens_per_minute of provider p1"},
+        {silent, {4106, -1}, {0}, NULL},
+        {silent, {4105, -1}, {0}, "take 4106 tokens, which never fits into the 4105 of"},
+        {silent, {510, -1}, {500}, NULL},
+        {silent, {509, -1}, {500}, "take 510 tokens, which never fits into the 509 of"},
+        {silent, {1000, 60, -1}, {2000, 50}, NULL}, /* each by the guess for its own model */
+        {silent, {1000, 59, -1}, {2000, 50}, "take 2010 tokens, which never fits into the 1000 of"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char names[3][4] = {"p0", "p1", "p2"};
+        struct provider providers[3];
+        struct route route = {.name = names[0]};
+        struct err err = {0};
+        bool fits;
+
+        for (int t = 0; t < 3 && cases[i].per_minute[t] >= 0; t++) {
+            providers[t] =
+                (struct provider){.name = names[t], .tokens_per_minute = cases[i].per_minute[t]};
+            route.targets[t] = (struct target){
+                .provider = &providers[t], .max_output_tokens = t < 2 ? cases[i].max_output[t] : 0};
+            route.target_count++;
+        }
+        fits = limit_judge_accounts(&route, cases[i].request, strlen(cases[i].request), &err);
+        if (fits != !cases[i].words ||
+            (!fits && (strcmp(err.code, "never_fits") != 0 || strcmp(err.param, "request") != 0 ||
+                       !strstr(err.message, cases[i].words))))
+            fail_msg("case %zu: %s %s", i, err.code, err.message);
+    }
+}
+
 static void test_ceiling_is_the_least_of_all(void **state)
 {
     struct limit_set none = {.max_job_cost_nano = -1};
@@ -181,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_what_never_fits_is_refused_and_named),
         cmocka_unit_test(test_a_set_in_shadow_says_what_it_would_have_refused),
         cmocka_unit_test(test_a_set_that_is_enforced_has_no_shadow),
+        cmocka_unit_test(test_what_fits_no_account_of_a_route_is_refused_and_the_roomiest_named),
         cmocka_unit_test(test_ceiling_is_the_least_of_all),
         cmocka_unit_test(test_queues_of_the_sets),
     };
