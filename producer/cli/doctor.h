@@ -11,6 +11,7 @@
 struct cli;
 struct config;
 struct settings;
+struct statvfs;
 
 /* What the checks look at; nobody changes it while they run. */
 struct doctor {
@@ -67,6 +68,9 @@ void doctor_check_providers(const struct doctor *doctor, struct check *check);
 void doctor_check_config(const struct doctor *doctor, struct check *check);
 void doctor_check_clock(const struct doctor *doctor, struct check *check);
 void doctor_check_disk(const struct doctor *doctor, struct check *check);
+/* Of a disk (statvfs) that holds what, at path.  True: it is full or filling up, which was told. */
+bool doctor_judge_space(struct check *check, const char *what, const char *path,
+                        const struct statvfs *disk) MUST_CHECK;
 
 /* Can a TCP connection be made?  False: err says why not. */
 bool doctor_connect(const char *host, int port, int timeout_ms, struct err *err) MUST_CHECK;

@@ -110,8 +110,7 @@ void doctor_check_clock(const struct doctor *doctor, struct check *check)
 
 /* --- the disks -------------------------------------------------------------------------------- */
 
-/* True: it was told of. */
-static bool judge_space(struct check *check, const char *what, const char *path,
+bool doctor_judge_space(struct check *check, const char *what, const char *path,
                         const struct statvfs *disk)
 {
     int64_t free_mb = (int64_t)(disk->f_bavail * disk->f_frsize / (1024 * 1024));
@@ -141,7 +140,7 @@ static bool judge_disk(struct check *check, const char *what, const char *path)
                   strerror(errno));
         return true;
     }
-    return judge_space(check, what, path, &disk);
+    return doctor_judge_space(check, what, path, &disk);
 }
 
 /* Bulk answers and results of batches wait there. */

@@ -4,6 +4,7 @@
 import http.server
 import json
 import os
+import re
 import subprocess
 import threading
 
@@ -11,6 +12,8 @@ import pytest
 
 from conftest import running
 from testenv.cli import Cli
+from testenv.clock import Clock
+from testenv.namespace import MountNamespace
 from testenv.stack import Stack
 from testenv.wait import Stopwatch, wait_until
 
@@ -54,10 +57,10 @@ def configs(stack, *more):
     return [word for path in [*files, *more] for word in ("--config", path)]
 
 
-def examine(cli, *words, environment=None):
+def examine(cli, *words, environment=None, before=()):
     """(findings by check, exit status); within a bounded time, whatever is frozen."""
     watch = Stopwatch()
-    done = subprocess.run([cli.program, "doctor", *words, "--json"], capture_output=True, text=True,
+    done = subprocess.run([*before, cli.program, "doctor", *words, "--json"], capture_output=True, text=True,
                           env={**cli.environment, **(environment or {})}, timeout=60, check=False)
     assert watch.seconds < LIMIT_S, f"{watch.seconds} s"
     report = json.loads(done.stdout)
@@ -197,6 +200,39 @@ def test_a_folder_for_temporary_files_that_is_none_is_named(cli):
     findings, status = examine(cli, environment={"TMPDIR": "/nonexistent"})
     assert status == FAILED
     assert "/nonexistent" in bad(findings, "disk")[0]["text"] and "TMPDIR" in bad(findings, "disk")[0]["remedy"]
+
+
+@pytest.mark.parametrize("seconds, state, remedies", [
+    (10, "bad", ("same NTP servers", "timedatectl", "chronyc tracking")),
+    (2, "warning", ("NTP", "timedatectl", "chronyc tracking")),
+])
+def test_a_clock_that_is_off_is_named_with_a_remedy(stack, cli, tmp_path, seconds, state, remedies):
+    """This machine's against the database's; without the offset the same doctor finds nothing."""
+    clock = Clock(tmp_path)
+    words = ("--no-providers", *configs(stack))
+    assert examine(cli, *words, environment=clock.environment)[0]["clock"][0]["state"] == "ok"
+    clock.jump(seconds)
+    findings, status = examine(cli, *words, environment=clock.environment)
+    (found,) = findings["clock"]
+    assert found["state"] == state and (status == FAILED or state == "warning"), findings
+    told = r"this machine's clock and the database's are -(\d+) ms apart"
+    off_ms = re.fullmatch(told, found["text"])
+    assert off_ms and abs(int(off_ms[1]) - seconds * 1000) <= 500, found
+    assert all(remedy in found["remedy"] for remedy in remedies), found
+    done = cli.run("doctor", *words, environment=clock.environment, expect=status)
+    assert re.search(told, done.stdout) and remedies[0] in done.stdout
+
+
+def test_a_disk_that_is_full_is_named_with_a_remedy(cli):
+    def look(size):
+        with MountNamespace(size) as disk:
+            findings, status = examine(cli, before=disk.enter(), environment={"TMPDIR": disk.folder})
+        return [row for row in findings["disk"] if row["text"].startswith(f"temporary files ({disk.folder})")], status
+
+    (found,), status = look("64m")
+    assert found["state"] == "bad" and status == FAILED, found
+    assert "is full: 64 MB and " in found["text"] and "make room there, or move it to a larger disk" in found["remedy"]
+    assert look("400m")[0] == []
 
 
 def test_no_secret_is_printed(stack, cli):

@@ -1,44 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A wall clock that jumps by an hour under the daemons: nothing ends or begins because of it."""
 
-import os
-import shutil
-import struct
-import subprocess
-
 import pytest
 
 from conftest import running
 from testenv.api import chat, cursors_rise, soon, text_of
+from testenv.clock import Clock
 from testenv.stack import Stack
 from testenv.wait import Stopwatch, wait_until
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clock_shim.c")
 DAEMONS = ("producer-1", "worker-1", "scheduler-1")
-
-
-class Clock:
-    """The offset of the wall clock, in seconds, of all that was started with it."""
-
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "offset")
-        self.jump(0)
-
-    def jump(self, seconds):
-        with open(self.path, "r+b" if os.path.exists(self.path) else "wb") as file:
-            file.write(struct.pack("=q", seconds))
 
 
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory):
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    folder = tmp_path_factory.mktemp("clock")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", folder / "shim.so", SOURCE], check=True)
-    made = Clock(folder)
-    wanted = {"LD_PRELOAD": str(folder / "shim.so"), "NIGHTSHIFT_CLOCK_OFFSET": made.path,
-              "ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))}
-    made.wanted = wanted
-    yield made
+    return Clock(tmp_path_factory.mktemp("clock"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +22,7 @@ def stack(clock):
     """Only the daemons live by this clock; Postgres, whose time counts, and the rest keep theirs."""
     for stack in running(Stack(broker="embedded")):
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in clock.wanted.items():
+            for name, value in clock.environment.items():
                 patch.setenv(name, value)
             for name in DAEMONS:
                 stack.restart(name)
