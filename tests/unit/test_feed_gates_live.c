@@ -174,6 +174,76 @@ static void test_disabled_tenants_are_not_dealt_and_what_was_is_taken_back(void 
     sql_run("UPDATE tenants SET is_disabled = false");
 }
 
+static const struct {
+    const char *kind, *column, *elsewhere; /* where the same name is another thing's */
+} kinds[] = {
+    {"key", "key_id", "model"},
+    {"workflow", "workflow", "key_id"},
+    {"user", "end_user", "workflow"},
+    {"model", "model", "end_user"},
+};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+/* Jobs of the scope "mine" and two beside it, one of which bears the name elsewhere. */
+static void wait_around(int kind, int mine)
+{
+    sql_run("DELETE FROM queue; DELETE FROM runs; DELETE FROM gates");
+    wait_here("acme", "w", mine + 2);
+    sql_run("UPDATE queue SET %s = 'mine' WHERE job IN"
+            " (SELECT job FROM queue ORDER BY job LIMIT %d)",
+            kinds[kind].column, mine);
+    sql_run("UPDATE queue SET %s = 'mine' WHERE job ="
+            " (SELECT job FROM queue ORDER BY job DESC LIMIT 1)",
+            kinds[kind].elsewhere);
+}
+
+static int64_t dealt_mine(int kind)
+{
+    return sql_number("SELECT count(*) FROM queue WHERE dispatched_at IS NOT NULL AND %s = 'mine'",
+                      kinds[kind].column);
+}
+
+static void test_a_gate_of_each_kind_takes_back_its_own_jobs_only(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        wait_around(kind, 3);
+        assert_true(fixture_pass(one, "feed"));
+        assert_int_equal(dealt_mine(kind), 3);
+        shut("acme", kinds[kind].kind, "mine", 60000, 1000000);
+        assert_true(fixture_pass(one, "feed")); /* sees the gate */
+        assert_true(fixture_pass(one, "recall"));
+        assert_int_equal(dealt_mine(kind), 0);
+        assert_int_equal(dealt("acme"), 2);
+    }
+}
+
+/* Those that were dealt and those that run: one each. */
+static void test_a_gate_of_each_kind_counts_its_own_jobs_only(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        wait_around(kind, 6);
+        sql_run("WITH gone AS (DELETE FROM queue WHERE job ="
+                "              (SELECT job FROM queue ORDER BY job LIMIT 1) RETURNING *)"
+                " INSERT INTO runs (job, tenant, priority, run, run_token, worker, deadline,"
+                "                   dispatch_seq, est_tokens, lease_until, calls, attempts,"
+                "                   deferrals, crashes, started_at, key_id, workflow, end_user,"
+                "                   model)"
+                " SELECT job, tenant, priority, 1, nextval('run_tokens'), gen_random_uuid(),"
+                "        deadline, 0, 1, now() + interval '1 h', 0, 0, 0, 0, now(), key_id,"
+                "        workflow, end_user, model FROM gone");
+        sql_run("UPDATE queue SET dispatched_at = now() WHERE job ="
+                " (SELECT job FROM queue ORDER BY job LIMIT 1)");
+        shut("acme", kinds[kind].kind, "mine", -1, 20000);
+        sql_run("UPDATE gates SET most = 4");
+        assert_true(fixture_pass(one, "feed"));
+        assert_int_equal(dealt_mine(kind), 3); /* and one runs */
+        assert_int_equal(dealt("acme"), 5);
+    }
+    sql_run("DELETE FROM runs");
+}
+
 static void test_gates_stay_while_somebody_waits_and_go_then(void **state)
 {
     (void)state;
@@ -200,6 +270,8 @@ int main(void)
         LIVE(test_rows_of_a_closed_scope_are_put_off_once_and_in_order),
         LIVE(test_what_was_dealt_before_the_gate_closed_is_taken_back),
         LIVE(test_disabled_tenants_are_not_dealt_and_what_was_is_taken_back),
+        LIVE(test_a_gate_of_each_kind_takes_back_its_own_jobs_only),
+        LIVE(test_a_gate_of_each_kind_counts_its_own_jobs_only),
         LIVE(test_gates_stay_while_somebody_waits_and_go_then),
     };
 
