@@ -174,6 +174,27 @@ def test_a_job_over_the_ceiling_waits_and_runs_when_it_is_raised(stack, admin, t
     assert (datetime.fromisoformat(ended["calls"][0]["started_at"]) - raised).total_seconds() < 2.5
 
 
+@pytest.mark.parametrize("spent,ceiling,gates", [("1", "1", 1), ("0.5", "1.2", 0)], ids=["behind a gate", "alone"])
+def test_a_job_that_waits_for_a_day_is_told_when_the_tenants_day_ends(stack, admin, tenant, spent, ceiling, gates):
+    """Parts of what a call may cost: nothing is left and the tenant's gate closes, or this job alone does not fit."""
+    zone = "Pacific/Kiritimati"  # a date of its own for most of the day
+    worst = Decimal(tenant.post_json("/v1/jobs", later(), 202)["max_cost_usd"])
+    stack.sql.rows("INSERT INTO usage_deltas (tenant, day, hour, route, key_id, cost_nano) VALUES"
+                   " (%s, (now() AT TIME ZONE %s)::date, date_trunc('hour', now()), 'single', 'k', %s)",
+                   tenant.tenant, zone, int(worst * Decimal(spent) * 10**9))
+    day = str((worst * Decimal(ceiling)).quantize(worst))
+    limit(stack, admin, tenant, {"budget_usd": {"day": day}, "time_zone": zone})
+    first, ran = first_that_waits(tenant, "budget", lambda: chat(model="single"), "budget_usd.day")
+    assert ran == []
+    assert stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s", tenant.tenant) == gates
+    second = tenant.submit(chat(model="single"))["id"]
+    waiting = wait_until(lambda: (lambda found: found if found and found["reason"] == "budget" else None)(
+        tenant.job(second)["waiting"]), 10, "the second to wait for the budget")
+    resets_at = datetime.fromisoformat(budget_of(admin, tenant)["tenant", "day"]["resets_at"])
+    for shown in (first["waiting"], waiting):
+        assert abs((datetime.fromisoformat(shown["until"]) - resets_at).total_seconds()) < 1, (shown, resets_at)
+
+
 def test_budgets_of_others_are_not_shown(stack, admin, tenant):
     put(admin, f"/admin/v1/tenants/{tenant.tenant}/limits", {"budget_usd": {"day": "1"}})
     assert len(tenant.get_json("/v1/budget")["data"]) == 1
