@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One tenant never sees another's jobs, nor that they exist: every route of the producer's own table."""
 
+import json
 import os
 import re
 import uuid
@@ -11,6 +12,7 @@ from conftest import tenant_key
 from testenv.api import chat
 
 ROUTES_C = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "producer", "routes.c")
+LINE = json.dumps({"request": chat(tokens=1), "idempotency_key": "line"}).encode() + b"\n"  # both send it in bulk
 OPEN = {"/healthz", "/readyz", "/openapi.json"}  # to everybody, and about nobody
 
 
@@ -36,6 +38,7 @@ def owner(stack):
     ended = api.submit(chat(tokens=1), metadata={"secret": name}, workflow=name, idempotency_key="mine")["id"]
     assert api.ended(ended)["state"] == "succeeded"
     waiting = api.submit(chat(tokens=1, hold=name))["id"]
+    assert api.bulk([LINE])[1]["accepted"] == 1
     yield name, api, ended, waiting
     stack.simulator.release(name)
     api.ended(waiting)
@@ -76,13 +79,17 @@ def test_a_strangers_cancel_does_nothing(owner, stranger):
 
 @pytest.mark.parametrize("method,path", of_jobs(has_id=False))
 def test_what_is_not_about_one_job_says_nothing_of_another_tenants(owner, stranger, method, path):
-    name, _, ended, waiting = owner
+    name, api, ended, waiting = owner
+    is_bulk = path.endswith("/bulk")
+    traces = [name, ended, waiting, *(answer["id"] for answer in api.bulk([LINE])[0] if is_bulk)]
     queries = ["", f"?workflow={name}", f"?metadata[secret]={name}", f"?after={ended}", "?group_by=workflow"]
     for query in queries if method == "GET" else [""]:
-        answer = stranger.client.request(method, path + query)
+        answer = stranger.client.request(method, path + query, content=LINE if is_bulk else None,
+                                         headers={"content-type": "application/x-ndjson"} if is_bulk else None)
         assert answer.status_code < 500
+        assert not is_bulk or '"accepted":1' in answer.text.replace(" ", ""), answer.text
         text = answer.text.replace(query[7:] if query.startswith("?after=") else "\0", "")
-        for trace in (name, ended, waiting):
+        for trace in traces:
             assert trace not in text, f"{method} {path}{query}: {text}"
 
 
@@ -91,6 +98,16 @@ def test_the_same_idempotency_key_of_another_tenant_is_another_key(owner, strang
     job = stranger.submit(chat(tokens=1), idempotency_key="mine")
     assert job["id"] != ended
     assert stranger.ended(job["id"])["state"] == "succeeded"
+
+
+def test_a_line_of_bulk_under_anothers_idempotency_key_is_a_job_of_its_own(owner, stranger):
+    """The very bytes that the owner sent, who is answered with the same job again."""
+    _, api, _, _ = owner
+    (first,), (again,) = api.bulk([LINE])[0], api.bulk([LINE])[0]
+    (made,), summary = stranger.bulk([LINE])
+    assert first["id"] == again["id"] != made["id"] and summary["accepted"] == 1
+    assert stranger.ended(made["id"])["state"] == "succeeded"
+    assert stranger.client.get(f"/v1/jobs/{first['id']}").status_code == 404
 
 
 @pytest.mark.parametrize("method,path", [(m, p) for m, p, scope in routes() if scope == "SCOPE_ADMIN"])
