@@ -186,10 +186,14 @@ def test_a_job_that_waits_for_a_day_is_told_when_the_tenants_day_ends(stack, adm
     limit(stack, admin, tenant, {"budget_usd": {"day": day}, "time_zone": zone})
     first, ran = first_that_waits(tenant, "budget", lambda: chat(model="single"), "budget_usd.day")
     assert ran == []
-    assert stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s", tenant.tenant) == gates
+    assert stack.sql.value("SELECT count(*) FROM gates WHERE tenant = %s AND detail LIKE 'budget_usd.day%%'",
+                           tenant.tenant) == gates  # a book made anew had one of its own
     second = tenant.submit(chat(model="single"))["id"]
-    waiting = wait_until(lambda: (lambda found: found if found and found["reason"] == "budget" else None)(
-        tenant.job(second)["waiting"]), 10, "the second to wait for the budget")
+
+    def waits_for_the_day():
+        found = tenant.job(second)["waiting"]
+        return found if found and found["reason"] == "budget" and "budget_usd.day" in found["detail"] else None
+    waiting = wait_until(waits_for_the_day, 10, "the second to wait for the day's budget")
     resets_at = datetime.fromisoformat(budget_of(admin, tenant)["tenant", "day"]["resets_at"])
     for shown in (first["waiting"], waiting):
         assert abs((datetime.fromisoformat(shown["until"]) - resets_at).total_seconds()) < 1, (shown, resets_at)
