@@ -36,8 +36,8 @@ LIBRARIES := libcurl libpq hiredis jansson libevent libevent_openssl yaml-0.1 rd
 LDLIBS = $(LIBRARIES_LINK) -lhttp_parser -lpthread -lm
 # Nor does libcsv, which only the command line reads and writes CSV with.
 LDLIBS_CSV := -lcsv
-# The daemons' malloc: glibc's took a quarter of a worker's time at full load. Sanitizers bring their own.
-LDLIBS_ALLOCATOR := $(if $(filter plain,$(FLAVOR)),-lmimalloc)
+# The worker's malloc: glibc's took a quarter of its time at full load. Sanitizers bring their own.
+LDLIBS_worker := $(if $(filter plain,$(FLAVOR)),-lmimalloc)
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
   -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wnull-dereference -Wno-overlength-strings -Werror
 CPPFLAGS = -I. -D_GNU_SOURCE -DNIGHTSHIFT_VERSION='"$(VERSION)"' $(LIBRARIES_COMPILE)
@@ -118,7 +118,7 @@ $(foreach p,$(PARTS),$(eval $(call part_library,$(p))))
 define daemon_program
 $(BIN)/nightshift-$(1): $(OUT)/$(1)/main.o $(LIB_$(1)) $(LIB_common)
 	$$(SAY) LD $$@
-	$$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS_ALLOCATOR) $(LDLIBS)
+	$$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS_$(1)) $(LDLIBS)
 endef
 $(foreach p,producer worker scheduler,$(eval $(call daemon_program,$(p))))
 
