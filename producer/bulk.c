@@ -28,7 +28,7 @@
 
 enum {
     WINDOW = 256, /* lines whose answers are not out yet */
-    WINDOW_BYTES = 8 * 1024 * 1024,
+    WINDOW_BYTES = 6 * 1024 * 1024,
     LINES_MAX = 100000,
     BODY_MAX = 512 * 1024 * 1024,
     IDLE_MS = 60000,
