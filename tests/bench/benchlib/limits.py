@@ -7,6 +7,7 @@ import statistics
 from .cost import job_round
 
 TENANT = "bench-limits"
+PAIRS = 3  # for each round of other questions: a shared machine's speed may differ by half from second to second
 LIMITS = {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000,
           "max_concurrency": 100_000, "max_queued": 1_000_000,
           "budget_usd": {"day": "1000000", "month": "2000000", "total": "5000000"}}
@@ -26,10 +27,12 @@ def measure(bench):
     job_round(bench)  # warm: plans, pages, connections, the book
     job_round(bench, key)
     without, limited = [], []
-    for number in range(bench.arguments.rounds):
-        bench.say(f"limits: round {number + 1} of {bench.arguments.rounds}")
-        without.append(job_round(bench))
-        limited.append(job_round(bench, key))
+    rounds = PAIRS * bench.arguments.rounds
+    for number in range(rounds):
+        bench.say(f"limits: round {number + 1} of {rounds}")
+        turns = [(without, None), (limited, key)]
+        for rows, of_tenant in turns if number % 2 == 0 else reversed(turns):
+            rows.append(job_round(bench, of_tenant))
     report(bench, without, limited)
 
 
@@ -44,9 +47,8 @@ def report(bench, without, limited):
     for name in without[0]["cpu_ms"]:
         cpu[name] = [median(rows, lambda r, n=name: r["cpu_ms"][n]) for rows in (without, limited)]
         bench.line(f"{name}: CPU s of 1,000 jobs", *cpu[name])
-    workers = [sum(pair[i] for name, pair in cpu.items() if name.startswith("worker")) for i in (0, 1)]
     ratios = [b["cpu_ms"]["worker-1"] / a["cpu_ms"]["worker-1"] for a, b in zip(without, limited)]
-    bench.line("worker CPU, limited / without", workers[1] / workers[0], aim="<= 1.2")
+    bench.line("worker CPU, limited / without", statistics.median(ratios), aim="<= 1.2, the median of rounds")
     bench.line("... in single rounds, least / most", min(ratios), max(ratios))
     redis = (cpu["redis"][1] - cpu["redis"][0]) * 2
     bench.line("Redis: % of a core at 2,000 a second", 100 * redis, aim="<= 15, admitted and settled")
