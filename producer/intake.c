@@ -51,11 +51,6 @@ static bool has_ceiling(const struct job_new *job, const struct applied_limit *a
            limit_judge_ceiling(applied, count, job->max_cost_nano) >= 0;
 }
 
-static bool fits_accounts(const struct route *route, const struct job_new *job, struct err *err)
-{
-    return !route || limit_judge_accounts(route, job->request, job->request_len, err);
-}
-
 bool intake_judge(const struct producer *producer, struct job_new *job, size_t body_bytes,
                   unsigned *shadows, struct err *err)
 {
@@ -67,14 +62,16 @@ bool intake_judge(const struct producer *producer, struct job_new *job, size_t b
     struct request_facts facts;
 
     *shadows = 0;
-    if (count == 0 && job->worst_case_nano >= 0 && job->max_cost_nano < 0)
-        return fits_accounts(route, job, err);
+    if (count == 0 && job->worst_case_nano >= 0 && job->max_cost_nano < 0 &&
+        !(route && limit_judge_has_accounts(route)))
+        return true;
     request_facts_read(job->request, job->request_len, &facts);
     job->worst_case_nano = route ? worst_case_most_nano(route, &facts) : -1;
     if (route)
         limits.least_nano = worst_case_least_nano(route, &facts);
     *shadows = limit_judge_shadows(applied, count, &limits);
-    if (!limit_judge_job(applied, count, &limits, err) || !fits_accounts(route, job, err))
+    if (!limit_judge_job(applied, count, &limits, err) ||
+        (route && !limit_judge_accounts(route, &facts, err)))
         return false;
     return !route || !has_ceiling(job, applied, count) || price_guard_route(route, &facts, err);
 }

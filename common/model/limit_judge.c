@@ -142,22 +142,25 @@ static const struct target *roomiest(const struct route *route)
     return most;
 }
 
-bool limit_judge_accounts(const struct route *route, const char *request, size_t len,
+bool limit_judge_has_accounts(const struct route *route)
+{
+    return roomiest(route) != NULL;
+}
+
+bool limit_judge_accounts(const struct route *route, const struct request_facts *facts,
                           struct err *err)
 {
     const struct target *most = roomiest(route);
-    struct request_facts facts;
 
     if (!most)
         return true;
-    request_facts_read(request, len, &facts);
     for (int i = 0; i < route->target_count; i++) {
         const struct target *target = &route->targets[i];
 
-        if (worst_case_tokens(target, &facts) <= target->provider->tokens_per_minute)
+        if (worst_case_tokens(target, facts) <= target->provider->tokens_per_minute)
             return true;
     }
-    return refuse_tokens_of(worst_case_tokens(most, &facts), most->provider->tokens_per_minute,
+    return refuse_tokens_of(worst_case_tokens(most, facts), most->provider->tokens_per_minute,
                             "provider ", most->provider->name, err);
 }
 

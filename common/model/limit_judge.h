@@ -10,6 +10,7 @@
 #include "common/base/err.h"
 #include "common/model/limits.h"
 
+struct request_facts;
 struct route;
 
 struct limit_facts {
@@ -37,10 +38,13 @@ enum limit_shadow {
 unsigned limit_judge_shadows(const struct applied_limit *applied, int count,
                              const struct limit_facts *facts);
 
+/* Do the accounts of all targets have limits of tokens per minute?  Else any size fits. */
+bool limit_judge_has_accounts(const struct route *route);
+
 /* True when some target of the route can take the request: its provider's account has no limit of
  * tokens per minute, or one that holds what the worker will ask for.  Else err has `never_fits`,
  * and names the account that has the most. */
-bool limit_judge_accounts(const struct route *route, const char *request, size_t len,
+bool limit_judge_accounts(const struct route *route, const struct request_facts *facts,
                           struct err *err) MUST_CHECK;
 
 /* The most that a job may cost in all: max_cost_nano (-1: not asked for), or what the sets give it

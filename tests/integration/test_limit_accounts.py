@@ -72,7 +72,7 @@ PROVIDERS = f"""providers:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """The usual file with two accounts that have limits, and one without.  Paths in it are relative to where it lies."""
+    """The usual file with three accounts under limits, one under none.  Paths in it are relative to where it lies."""
     folder = os.path.dirname(CONFIG)
     with open(CONFIG, encoding="utf-8") as file:
         text = file.read()

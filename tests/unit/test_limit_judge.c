@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "common/model/limit_judge.h"
+#include "common/model/request_facts.h"
 #include "common/model/settings.h"
 
 #define USD INT64_C(1000000000)
@@ -180,9 +181,11 @@ static void test_what_fits_no_account_of_a_route_is_refused_and_the_roomiest_nam
         char names[3][4] = {"p0", "p1", "p2"};
         struct provider providers[3];
         struct route route = {.name = names[0]};
+        struct request_facts facts;
         struct err err = {0};
         bool fits;
 
+        request_facts_read(cases[i].request, strlen(cases[i].request), &facts);
         for (int t = 0; t < 3 && cases[i].per_minute[t] >= 0; t++) {
             providers[t] =
                 (struct provider){.name = names[t], .tokens_per_minute = cases[i].per_minute[t]};
@@ -190,7 +193,7 @@ static void test_what_fits_no_account_of_a_route_is_refused_and_the_roomiest_nam
                 .provider = &providers[t], .max_output_tokens = t < 2 ? cases[i].max_output[t] : 0};
             route.target_count++;
         }
-        fits = limit_judge_accounts(&route, cases[i].request, strlen(cases[i].request), &err);
+        fits = limit_judge_accounts(&route, &facts, &err);
         if (fits != !cases[i].words ||
             (!fits && (strcmp(err.code, "never_fits") != 0 || strcmp(err.param, "request") != 0 ||
                        !strstr(err.message, cases[i].words))))
