@@ -13,15 +13,15 @@ local TENTH = 100000
 
 if #ARGV > 0 then
     local closed_us = tonumber(ARGV[1])
-    local before = tonumber(redis.call('GET', prefix .. 'closed') or 0)
+    local before = tonumber(call('GET', prefix .. 'closed') or 0)
     local seen = {now}
     for i = 2, 7 do
         seen[i] = tonumber(ARGV[i])
     end
-    redis.call('SET', prefix .. 'seen', cmsgpack.pack(seen), 'EX', 3600)
+    call('SET', prefix .. 'seen', cmsgpack.pack(seen), 'EX', 3600)
     if closed_us > 0 and before < now + closed_us then
-        redis.call('SET', prefix .. 'closed', string.format('%d', now + closed_us), 'PX',
-                   string.format('%d', math.ceil(closed_us / 1000)))
+        call('SET', prefix .. 'closed', format('%d', now + closed_us), 'PX',
+             format('%d', ceil(closed_us / 1000)))
         -- All are told, until the tenth of a second in which it opens is over: each answer closes
         -- it a little longer, and this way only one in a tenth has something new to tell.
         local told = ceil((now + closed_us) / TENTH) * TENTH
@@ -32,7 +32,7 @@ if #ARGV > 0 then
     return 0
 end
 
-local got = redis.call('MGET', prefix .. 'seen', prefix .. 'closed')
+local got = call('MGET', prefix .. 'seen', prefix .. 'closed')
 local seen = got[1] and cmsgpack.unpack(got[1]) or {now + 1, -1, -1, -1, -1, -1, -1}
 local result = {math.max(now - seen[1], -1), got[2] and math.max(got[2] - now, 0) or 0}
 for i = 2, 7 do
